@@ -1,0 +1,128 @@
+"""The audit ledger: its entries, its head, and the keys by which a repeated event is known."""
+
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import INET, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.db.schema import Schema
+
+HAS_AGGREGATE = text("aggregate IS NOT NULL")
+
+
+class AuditLog(Schema):
+    """An entry. Rows are inserted by the function `audit_append` and never change.
+
+    `salt`, `event_digest` and `leaf_hash` are described in `services.audit.rules.leaf`. `id` is
+    made from `created_at` and `leaf_index`, so all three have one order.
+    """
+
+    __tablename__ = "audit_logs"
+    __table_args__ = (
+        CheckConstraint("category IN ('change', 'access', 'security')", name="category"),
+        CheckConstraint("(aggregate IS NULL) = (aggregate_seq IS NULL)", name="aggregate"),
+        CheckConstraint(
+            "octet_length(event_digest) = 32 AND octet_length(leaf_hash) = 32", name="digests"
+        ),
+        Index(None, "leaf_index"),
+        Index(None, "user_id", "leaf_index"),
+        Index(
+            "ix_audit_logs_resource_type_resource_id", "resource_type", "resource_id", "leaf_index"
+        ),
+        Index(None, "action", "leaf_index"),
+        Index(None, "created_at"),
+        Index(
+            "ix_audit_logs_producer_aggregate",
+            *("producer", "aggregate", "aggregate_seq"),
+            postgresql_where=HAS_AGGREGATE,
+        ),
+        {"postgresql_partition_by": "RANGE (id)"},
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    leaf_index: Mapped[int] = mapped_column(BigInteger)
+    event_id: Mapped[UUID]
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
+    action: Mapped[str] = mapped_column(Text)
+    resource_type: Mapped[str] = mapped_column(Text)
+    resource_id: Mapped[str] = mapped_column(Text)
+    details: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    ip_address: Mapped[IPv4Address | IPv6Address | None] = mapped_column(INET)
+    user_agent: Mapped[str | None] = mapped_column(Text)
+    category: Mapped[str] = mapped_column(Text)
+    producer: Mapped[str] = mapped_column(Text)
+    aggregate: Mapped[str | None] = mapped_column(Text)
+    aggregate_seq: Mapped[int | None] = mapped_column(BigInteger)
+    occurred_at: Mapped[datetime]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    leaf_version: Mapped[int] = mapped_column(SmallInteger, server_default=text("1"))
+    salt: Mapped[bytes | None] = mapped_column(LargeBinary)
+    event_digest: Mapped[bytes] = mapped_column(LargeBinary)
+    leaf_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    redactions: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+
+
+class AuditLogHead(Schema):
+    """The one row that whoever appends must lock: the next leaf index and the newest time.
+
+    `origin` and `epoch` name the log in its checkpoints.
+    """
+
+    __tablename__ = "audit_log_head"
+    __table_args__ = (
+        CheckConstraint("id = 1", name="single"),
+        CheckConstraint("next_index >= 0", name="next_index"),
+        {"postgresql_with": {"fillfactor": "10"}},
+    )
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, server_default=text("1"))
+    origin: Mapped[str] = mapped_column(Text)
+    epoch: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    next_index: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    last_at: Mapped[datetime]
+
+
+class AuditEventKey(Schema):
+    """What is known of each event: where it is, and a keyed digest of what its producer sent.
+
+    `request_mac` tells a repetition from another event under the same id. `seen_at` is written
+    again by every repetition.
+    """
+
+    __tablename__ = "audit_event_keys"
+    __table_args__ = (
+        CheckConstraint("(aggregate IS NULL) = (aggregate_seq IS NULL)", name="aggregate"),
+        CheckConstraint("octet_length(request_mac) = 32", name="request_mac"),
+        Index(
+            "uq_audit_event_keys_producer_aggregate_aggregate_seq",
+            *("producer", "aggregate", "aggregate_seq"),
+            unique=True,
+            postgresql_where=HAS_AGGREGATE,
+        ),
+        {"postgresql_with": {"fillfactor": "90"}},
+    )
+
+    event_id: Mapped[UUID] = mapped_column(primary_key=True)
+    producer: Mapped[str] = mapped_column(Text)
+    aggregate: Mapped[str | None] = mapped_column(Text)
+    aggregate_seq: Mapped[int | None] = mapped_column(BigInteger)
+    leaf_index: Mapped[int] = mapped_column(BigInteger)
+    audit_log_id: Mapped[UUID]
+    request_mac: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]

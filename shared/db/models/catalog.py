@@ -1,0 +1,129 @@
+"""Tables the catalog service owns, except those of `identity`."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.db.schema import Schema, Versioned
+
+EMPTY = text("''")
+
+
+class Team(Versioned, Schema):
+    """People who own services together."""
+
+    __tablename__ = "teams"
+    __table_args__ = (
+        Index("uq_teams_name", text("lower(name)"), unique=True),
+        Index(None, "created_at"),
+    )
+
+    name: Mapped[str]
+    description: Mapped[str] = mapped_column(server_default=EMPTY)
+
+
+class Service(Versioned, Schema):
+    """A piece of software that is released."""
+
+    __tablename__ = "services"
+    __table_args__ = (
+        Index("uq_services_name", text("lower(name)"), unique=True),
+        Index(None, "team_id"),
+        Index(None, "owner_id"),
+        Index(None, "lifecycle"),
+        Index(None, "created_at"),
+        CheckConstraint("tier IN ('tier-1', 'tier-2', 'tier-3', 'tier-4')", name="tier"),
+        CheckConstraint(
+            "lifecycle IN ('experimental', 'production', 'deprecated')", name="lifecycle"
+        ),
+    )
+
+    team_id: Mapped[UUID] = mapped_column(ForeignKey("teams.id", ondelete="RESTRICT"))
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
+    name: Mapped[str]
+    description: Mapped[str] = mapped_column(server_default=EMPTY)
+    repository: Mapped[str] = mapped_column(server_default=EMPTY)
+    tier: Mapped[str] = mapped_column(server_default=text("'tier-3'"))
+    lifecycle: Mapped[str] = mapped_column(server_default=text("'production'"))
+
+
+class Environment(Versioned, Schema):
+    """A place where services run. `policy_version` 0 is the default policy of its type."""
+
+    __tablename__ = "environments"
+    __table_args__ = (
+        Index("uq_environments_name", text("lower(name)"), unique=True),
+        Index(None, "environment_type"),
+        Index(None, "promotion_order"),
+        CheckConstraint("environment_type IN ('dev', 'staging', 'prod')", name="environment_type"),
+        CheckConstraint("promotion_order >= 0", name="promotion_order"),
+    )
+
+    name: Mapped[str]
+    environment_type: Mapped[str]
+    promotion_order: Mapped[int]
+    policy_version: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    description: Mapped[str] = mapped_column(server_default=EMPTY)
+
+
+class Release(Versioned, Schema):
+    """A version of a service. `authors` are all people behind its creation and publication."""
+
+    __tablename__ = "releases"
+    __table_args__ = (
+        UniqueConstraint("service_id", "version"),
+        UniqueConstraint("id", "service_id"),
+        Index(None, "service_id", "published_at"),
+        Index(None, "created_by"),
+        Index(None, "status"),
+        Index(None, "created_at"),
+        CheckConstraint(
+            "status IN ('draft', 'published', 'promoted', 'rolled_back', 'abandoned')",
+            name="status",
+        ),
+        CheckConstraint(
+            "status IN ('draft', 'abandoned') OR (published_at IS NOT NULL"
+            " AND commit_sha <> '' AND artifact_digest <> '')",
+            name="published",
+        ),
+    )
+
+    service_id: Mapped[UUID] = mapped_column(ForeignKey("services.id", ondelete="RESTRICT"))
+    created_by: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
+    authors: Mapped[list[UUID]] = mapped_column(ARRAY(PG_UUID(as_uuid=True)))
+    version: Mapped[str]
+    status: Mapped[str] = mapped_column(server_default=text("'draft'"))
+    commit_sha: Mapped[str] = mapped_column(server_default=EMPTY)
+    artifact_digest: Mapped[str] = mapped_column(server_default=EMPTY)
+    notes: Mapped[str] = mapped_column(server_default=EMPTY)
+    irreversible: Mapped[bool] = mapped_column(server_default=text("false"))
+    published_at: Mapped[datetime | None]
+
+
+class Runbook(Versioned, Schema):
+    """What to do when something happens to a service, in one environment or in all."""
+
+    __tablename__ = "runbooks"
+    __table_args__ = (
+        Index("uq_runbooks_service_id_title", "service_id", text("lower(title)"), unique=True),
+        Index(None, "title"),
+        Index(None, "environment_id"),
+        Index(None, "created_by"),
+        Index(None, "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
+        Index(None, "created_at"),
+        CheckConstraint("jsonb_typeof(tags) = 'array'", name="tags"),
+    )
+
+    service_id: Mapped[UUID] = mapped_column(ForeignKey("services.id", ondelete="RESTRICT"))
+    environment_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("environments.id", ondelete="RESTRICT")
+    )
+    created_by: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
+    title: Mapped[str]
+    content: Mapped[str]
+    tags: Mapped[Any] = mapped_column(JSONB, server_default=text("'[]'"))
