@@ -1,0 +1,1 @@
+"""What may happen to deployments and why not: pure functions over facts, without clock or I/O."""

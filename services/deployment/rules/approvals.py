@@ -1,0 +1,310 @@
+"""Who may approve, which decisions count at a given moment, and what follows from them.
+
+Nothing here is stored: the status of an approval is computed from the decisions each time. A
+decision is bound to what its author saw (digest, policy version, overrides); when that changes it
+is void from then on and may be given again.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from services.deployment.rules.policy import Policy
+from shared.errors import (
+    DecisionExists,
+    FieldViolation,
+    IllegalTransition,
+    NotEnoughApprovers,
+    NotPermitted,
+    ValidationFailed,
+)
+from shared.identity.actor import ActorKind, Role
+
+
+class Outcome(StrEnum):
+    """What an approvals row says; the values are the stored spelling.
+
+    A void approval that was given anew is `EXPIRED`; its author's new row counts instead. Rows of
+    people who were asked and did not decide are `PENDING`, or `EXPIRED` without a decision.
+    """
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class ApprovalStatus(StrEnum):
+    """The approval of a deployment as a whole, computed."""
+
+    NOT_REQUIRED = "not_required"
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
+
+class Void(StrEnum):
+    """Why a decision counts no longer."""
+
+    REVOKED = "revoked"
+    DIGEST_CHANGED = "the release's digest changed"
+    POLICY_CHANGED = "the policy changed"
+    OVERRIDES_CHANGED = "the overrides changed"
+    VALIDITY_ENDED = "its validity ended"
+    APPROVER_UNQUALIFIED = "its author may not approve any more"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user as the rules see one. `changed_at` is when role or active state last changed."""
+
+    id: UUID
+    role: Role
+    active: bool = True
+    kind: ActorKind = ActorKind.PERSON
+    username: str = ""
+    changed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One decided row of a deployment's approvals, with what it was bound to when it was given.
+
+    Rows without a moment of decision (people who were only asked) are no decisions.
+    """
+
+    approver_id: UUID
+    role: Role
+    outcome: Outcome
+    decided_at: datetime
+    digest: str
+    policy_version: int
+    overrides_version: int = 0
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalFacts:
+    """Everything that decides about the approval of one deployment.
+
+    `requester` and `authors` are everybody behind the request and behind the release. `people`
+    holds at least all approvers; for the eligible ones, all users. `exempt` marks a rollback.
+    `overrides_since` is when the deployment's overrides last changed.
+    """
+
+    deployment: str
+    environment: str
+    policy: Policy
+    digest: str
+    requested_at: datetime
+    requester: frozenset[UUID]
+    authors: frozenset[UUID]
+    people: Mapping[UUID, Person]
+    decisions: tuple[Decision, ...] = field(default=())
+    exempt: bool = False
+    overrides_version: int = 0
+    overrides_since: datetime | None = None
+
+    @property
+    def required(self) -> int:
+        """How many distinct people must approve."""
+        return 0 if self.exempt else self.policy.required_approvals
+
+
+def may_decide(person: Person, facts: ApprovalFacts) -> str | None:
+    """Return why `person` may not approve or reject this deployment; None if they may.
+
+    No role is exempt, admins included.
+    """
+    policy = facts.policy
+    if person.kind is not ActorKind.PERSON:
+        return "service accounts never approve"
+    if not person.active:
+        return "the account is not active"
+    if person.role < max(policy.minimum_role, Role.DEVELOPER):
+        return f"approvers need the role {policy.minimum_role.stored} or higher"
+    if person.id in facts.requester and not policy.requester_may_approve:
+        return "whoever is behind a request does not approve it"
+    if person.id in facts.authors and not policy.author_may_approve:
+        return f"whoever is behind a release does not approve it for {facts.environment}"
+    return None
+
+
+def void(decision: Decision, facts: ApprovalFacts) -> tuple[Void, datetime] | None:
+    """Return why and since when an approval is void, or will be; None if nothing ends it.
+
+    Where the moment is not known, it counts as void from the start.
+    """
+    policy, given = facts.policy, decision.decided_at
+    ends: list[tuple[Void, datetime]] = []
+    if decision.outcome is Outcome.REVOKED:
+        ends.append((Void.REVOKED, decision.revoked_at or given))
+    if decision.digest != facts.digest:
+        ends.append((Void.DIGEST_CHANGED, given))
+    if decision.policy_version != policy.version:
+        ends.append((Void.POLICY_CHANGED, policy.since or given))
+    if decision.overrides_version != facts.overrides_version:
+        ends.append((Void.OVERRIDES_CHANGED, facts.overrides_since or given))
+    if policy.valid_for is not None:
+        ends.append((Void.VALIDITY_ENDED, given + policy.valid_for))
+    if decision.outcome is Outcome.EXPIRED and not ends:
+        ends.append((Void.VALIDITY_ENDED, given))
+    person = facts.people.get(decision.approver_id)
+    if person is None or may_decide(person, facts) is not None:
+        changed = person.changed_at if person is not None else None
+        ends.append((Void.APPROVER_UNQUALIFIED, changed or given))
+    return min(ends, key=lambda end: end[1], default=None)
+
+
+def counted(facts: ApprovalFacts, at: datetime) -> tuple[Decision, ...]:
+    """Return the approvals that count at the moment `at`: one per person, the newest."""
+    newest: dict[UUID, Decision] = {}
+    for decision in sorted(_given(facts), key=lambda given: given.decided_at):
+        ended = void(decision, facts)
+        if decision.decided_at <= at and (ended is None or at < ended[1]):
+            newest[decision.approver_id] = decision
+    return tuple(newest.values())
+
+
+def satisfied(facts: ApprovalFacts, at: datetime) -> bool:
+    """Tell whether the approvals that count at `at` are what the policy asks for.
+
+    One decision counts in every rule it fulfils: a lead is one of the number and the lead.
+    """
+    return len(counted(facts, at)) >= facts.required and not lead_missing(facts, at)
+
+
+def lead_missing(facts: ApprovalFacts, at: datetime) -> bool:
+    """Tell whether a lead or admin must be among the approvers and none is, at `at`.
+
+    Such an approver decided as a lead or admin and still is one.
+    """
+    return _lead_needed(facts) and not any(
+        min(decision.role, facts.people[decision.approver_id].role) >= Role.LEAD
+        for decision in counted(facts, at)
+    )
+
+
+def status(facts: ApprovalFacts, now: datetime) -> ApprovalStatus:
+    """Return the approval of the deployment as a whole.
+
+    Of a deployment that has left pending, ask with the moment it did: what counted then, not what
+    has become void since, let it start.
+    """
+    if facts.required == 0:
+        return ApprovalStatus.NOT_REQUIRED
+    if any(decision.outcome is Outcome.REJECTED for decision in facts.decisions):
+        return ApprovalStatus.REJECTED
+    if satisfied(facts, now):
+        return ApprovalStatus.APPROVED
+    deadline = decide_by(facts, now)
+    late = deadline is not None and now >= deadline
+    return ApprovalStatus.EXPIRED if late else ApprovalStatus.PENDING
+
+
+def decide_by(facts: ApprovalFacts, now: datetime) -> datetime | None:
+    """Return when the wait for decisions ends; None if none are required or nothing bounds it.
+
+    The clock starts with the request and anew whenever a decision becomes void. Once it has run
+    out without the approvals of that moment, nothing starts it again.
+    """
+    within = facts.policy.decide_within
+    if facts.required == 0 or within is None:
+        return None
+    ends = (void(decision, facts) for decision in _given(facts))
+    restarts = sorted(end[1] for end in ends if end is not None and end[1] <= now)
+    deadline = facts.requested_at + within
+    for moment in restarts:
+        if moment >= deadline and not satisfied(facts, deadline):
+            break
+        deadline = max(deadline, moment + within)
+    return deadline
+
+
+def valid_until(facts: ApprovalFacts, now: datetime) -> datetime | None:
+    """Return when the approval of now stops being enough by itself; None if it is not, or never."""
+    if facts.required == 0 or not satisfied(facts, now):
+        return None
+    ends = (void(decision, facts) for decision in counted(facts, now))
+    moments = sorted(end[1] for end in ends if end is not None)
+    return next((moment for moment in moments if not satisfied(facts, moment)), None)
+
+
+def eligible(facts: ApprovalFacts) -> tuple[Person, ...]:
+    """Return everybody among `people` who may decide on this deployment."""
+    return tuple(person for person in facts.people.values() if may_decide(person, facts) is None)
+
+
+def check_satisfiable(facts: ApprovalFacts) -> None:
+    """Raise NotEnoughApprovers if no set of people could ever fulfil the policy."""
+    candidates = eligible(facts)
+    if len(candidates) < facts.required:
+        raise NotEnoughApprovers(
+            environment=facts.environment, needed=facts.required, eligible=len(candidates)
+        )
+    if _lead_needed(facts) and not any(person.role >= Role.LEAD for person in candidates):
+        needed = f"a lead or admin among its {facts.required}"
+        raise NotEnoughApprovers(environment=facts.environment, needed=needed, eligible=0)
+
+
+def can_still_approve(facts: ApprovalFacts, now: datetime) -> tuple[Person, ...]:
+    """Return the people whose approval would bring the deployment nearer to its start."""
+    approvals = counted(facts, now)
+    if satisfied(facts, now):
+        return ()
+    leads_only = lead_missing(facts, now) and facts.required - len(approvals) <= 1
+    decided = {decision.approver_id for decision in approvals}
+    return tuple(
+        person
+        for person in eligible(facts)
+        if person.id not in decided and (person.role >= Role.LEAD or not leads_only)
+    )
+
+
+def decide(
+    facts: ApprovalFacts, person: Person, outcome: Outcome, *, comment: str, now: datetime
+) -> Decision | None:
+    """Return the decision that `person` gives now, bound to what is true now.
+
+    None if they approve and their earlier approval still counts. Raises ValidationFailed for a
+    rejection without a comment, IllegalTransition if nothing is to be decided (any more),
+    NotPermitted, or DecisionExists for a rejection by somebody whose approval counts.
+    """
+    verb = "approve" if outcome is Outcome.APPROVED else "reject"
+    if outcome is Outcome.REJECTED and not comment.strip():
+        why = "a rejection needs a comment that says what must change"
+        raise ValidationFailed(count=1, first=why, fields=(FieldViolation("comment", why),))
+    current = status(facts, now)
+    if current not in (ApprovalStatus.PENDING, ApprovalStatus.APPROVED):
+        raise IllegalTransition(
+            subject="The approval", status=current, action=verb, allowed="nothing"
+        )
+    refusal = may_decide(person, facts)
+    if refusal is not None:
+        raise NotPermitted(action=verb, because=refusal)
+    if any(decision.approver_id == person.id for decision in counted(facts, now)):
+        if outcome is Outcome.APPROVED:
+            return None
+        raise DecisionExists(decision=Outcome.APPROVED, deployment=facts.deployment)
+    return Decision(
+        approver_id=person.id,
+        role=person.role,
+        outcome=outcome,
+        decided_at=now,
+        digest=facts.digest,
+        policy_version=facts.policy.version,
+        overrides_version=facts.overrides_version,
+    )
+
+
+def _given(facts: ApprovalFacts) -> Iterable[Decision]:
+    given = (Outcome.APPROVED, Outcome.REVOKED, Outcome.EXPIRED)
+    return (decision for decision in facts.decisions if decision.outcome in given)
+
+
+def _lead_needed(facts: ApprovalFacts) -> bool:
+    return facts.required > 0 and facts.policy.lead_required
