@@ -1,0 +1,52 @@
+"""Refuse callers who may not, before their request is even decoded."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from shared.errors import DomainError, Kind
+from shared.identity.access import AccessRules
+from shared.identity.actor import Call, current_call
+from shared.rpc.interceptors.around import Around, Behaviour, Context, Rpc
+
+OnDenied = Callable[[Call, DomainError], Awaitable[None]]
+
+_log = structlog.get_logger(__name__)
+
+
+class Access(Around):
+    """Checks the rules, and tells `on_denied` of each refusal exactly once.
+
+    Refusals are those of the rules and, because some depend on the thing itself (cancelling one's
+    own deployment), every error of kind DENIED that an operation raises.
+    """
+
+    def __init__(self, rules: AccessRules, on_denied: OnDenied | None = None) -> None:
+        """Take the rules and whom to tell; a failure to tell never turns into a permission."""
+        super().__init__()
+        self._rules = rules
+        self._on_denied = on_denied
+
+    async def around(self, rpc: Rpc, request: Any, context: Context, proceed: Behaviour) -> Any:  # noqa: ANN401
+        """Proceed only when the caller may."""
+        call = current_call.get()
+        try:
+            self._rules.check(rpc.method, call.actor)
+        except DomainError as error:
+            await self._tell(call, error)
+            raise
+        try:
+            return await proceed(request, context)
+        except DomainError as error:
+            if error.kind is Kind.DENIED:
+                await self._tell(call, error)
+            raise
+
+    async def _tell(self, call: Call, error: DomainError) -> None:
+        if self._on_denied is None:
+            return
+        try:
+            await self._on_denied(call, error)
+        except Exception:  # noqa: BLE001  (whatever it is, the refusal stands)
+            _log.exception("denial_not_recorded", method=call.method, reason=error.reason)
