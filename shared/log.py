@@ -44,7 +44,12 @@ def configure_logging(
     it is loaded; importing this module early does that.
     """
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
-    renderer: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    renderer: Any = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(),
+        pad_event_to=0,
+        # The other formatters print local variables, and those may hold secrets.
+        exception_formatter=structlog.dev.plain_traceback,
+    )
     last: list[Any] = [_escape_controls, renderer] if console else [_json_renderer()]
     before: list[Any] = [
         structlog.contextvars.merge_contextvars,

@@ -1,0 +1,170 @@
+"""The key directory: the Ed25519 pairs of access tokens and the secret of page tokens.
+
+`access-token-<kid>.pem` is a private key (only the catalog service needs it), `access-
+token-<kid>.pub.pem` its public half, `hmac.key` 32 random bytes. During a rotation there are
+several pairs; the private key whose kid is last in order signs. The first kid is the same for
+everybody, so that replicas agree on one pair; later ones start with their time. Files are 0600 in a
+0700 directory and are never overwritten, so that replicas may create them at the same moment: the
+first one wins and all of them read its keys.
+"""
+
+import os
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+HMAC_BYTES = 32
+HMAC_FILE = "hmac.key"
+FIRST_KID = "0"
+_PRIVATE = re.compile(r"access-token-(?P<kid>[A-Za-z0-9_-]{1,64})\.pem")
+_PUBLIC = re.compile(r"access-token-(?P<kid>[A-Za-z0-9_-]{1,64})\.pub\.pem")
+
+
+class KeysInvalid(Exception):
+    """The key directory lacks something or holds something else; the text says what and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What was found in a key directory.
+
+    `signing_kid` and `signing` are None where only public keys are. `verifying` maps each kid to
+    its public key. `hmac` has 32 bytes.
+    """
+
+    hmac: bytes = field(repr=False)
+    verifying: Mapping[str, Ed25519PublicKey]
+    signing_kid: str | None = None
+    signing: Ed25519PrivateKey | None = field(default=None, repr=False)
+
+
+def ensure_keys(directory: Path) -> Keys:
+    """Create what is missing in `directory`, which may not exist yet, and return all keys.
+
+    A first pair is made only when there is no key of either kind: a directory with public keys
+    alone belongs to a service that does not sign.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (directory / HMAC_FILE).exists():
+        _create(directory / HMAC_FILE, os.urandom(HMAC_BYTES))
+    private, public = _found(directory, _PRIVATE), _found(directory, _PUBLIC)
+    if not private and not public:
+        add_signing_key(directory, kid=FIRST_KID)
+    for kid in private.keys() - public.keys():
+        _write_public(directory, kid, _read_private(private[kid]))
+    return load_keys(directory)
+
+
+def add_signing_key(directory: Path, kid: str | None = None) -> str:
+    """Add a pair, which signs from the next start of the catalog service on; return its kid.
+
+    A replica that makes the same kid at the same moment changes nothing: one of the two is kept.
+    """
+    key = Ed25519PrivateKey.generate()
+    kid = kid or _new_kid(key.public_key())
+    path = directory / f"access-token-{kid}.pem"
+    encoded = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    _create(path, encoded)
+    _write_public(directory, kid, _read_private(path))
+    return kid
+
+
+def load_keys(directory: Path) -> Keys:
+    """Read all keys of `directory`; raises KeysInvalid when tokens could not be verified."""
+    private = {kid: _read_private(path) for kid, path in _found(directory, _PRIVATE).items()}
+    public = {kid: _read_public(path) for kid, path in _found(directory, _PUBLIC).items()}
+    verifying = {kid: key.public_key() for kid, key in private.items()} | public
+    if not verifying:
+        sentence = (
+            f"The key directory {directory} holds no access-token-*.pem or access-token-*.pub.pem:"
+            " start the catalog service first, or set RELEASE_MANAGER_KEY_DIR to its keys."
+        )
+        raise KeysInvalid(sentence)
+    kid = max(private, default=None)
+    return Keys(
+        hmac=_read_hmac(directory / HMAC_FILE),
+        verifying=verifying,
+        signing_kid=kid,
+        signing=private[kid] if kid is not None else None,
+    )
+
+
+def _new_kid(public: Ed25519PublicKey) -> str:
+    """Return a kid that sorts by time: UTC to the second, then a part of the key's thumbprint."""
+    raw = public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    thumbprint = urlsafe_b64encode(sha256(raw).digest()).decode()[:8]
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{thumbprint}"
+
+
+def _found(directory: Path, pattern: re.Pattern[str]) -> dict[str, Path]:
+    if not directory.is_dir():
+        return {}
+    matches = (pattern.fullmatch(path.name) for path in directory.iterdir())
+    return {match["kid"]: directory / match[0] for match in matches if match}
+
+
+def _create(path: Path, content: bytes) -> None:
+    """Write a whole file under a name that must be new; keep the one that is there already."""
+    with NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(file.name, path)
+    except FileExistsError:
+        pass
+    finally:
+        Path(file.name).unlink()
+
+
+def _write_public(directory: Path, kid: str, key: Ed25519PrivateKey) -> None:
+    encoded = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    _create(directory / f"access-token-{kid}.pub.pem", encoded)
+
+
+def _read_private(path: Path) -> Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError) as error:
+        raise _wrong(path, "an unencrypted Ed25519 private key in PEM") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _wrong(path, "an unencrypted Ed25519 private key in PEM")
+    return key
+
+
+def _read_public(path: Path) -> Ed25519PublicKey:
+    try:
+        key = serialization.load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _wrong(path, "an Ed25519 public key in PEM") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise _wrong(path, "an Ed25519 public key in PEM")
+    return key
+
+
+def _read_hmac(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _wrong(path, f"a file of {HMAC_BYTES} bytes") from error
+    if len(content) != HMAC_BYTES:
+        raise _wrong(path, f"a file of {HMAC_BYTES} bytes")
+    return content
+
+
+def _wrong(path: Path, expected: str) -> KeysInvalid:
+    return KeysInvalid(f"{path} is not {expected}, or it cannot be read.")
