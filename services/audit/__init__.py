@@ -1,0 +1,1 @@
+"""The audit service: an append-only ledger of every change, and the only way into it."""

@@ -1,0 +1,131 @@
+"""The audit service on a real port, before a real database, with callers known by name."""
+
+import socket
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import grpc
+import pytest
+import pytest_asyncio
+from release_manager.audit.v1 import audit_pb2 as pb
+from release_manager.audit.v1 import audit_pb2_grpc
+
+from services.audit.app import audit_server
+from services.audit.store import Driver
+from shared.errors import DomainError, TokenRejected
+from shared.identity.actor import Actor, ActorKind, Role
+from shared.identity.keys import ensure_keys
+from shared.ids import new_id
+from shared.rpc.status import from_rpc_error
+from shared.setting_values import driver_url
+from shared.settings import read_settings
+
+ADD_USER = """
+    INSERT INTO users (id, username, email, role, kind, password_hash)
+    VALUES ($1, $2, $2 || '@example.com', $3, $4, CASE WHEN $4 = 'person' THEN 'none' END)
+"""
+WRITING = frozenset({"audit.write", "on_behalf_of"})
+
+
+class KnownActors:
+    """A verifier that knows callers by name, as if the name were their token."""
+
+    def __init__(self) -> None:
+        service = ActorKind.SERVICE
+        self.actors = {
+            actor.username: actor
+            for actor in (
+                Actor(new_id(), "deployment", Role.VIEWER, service, WRITING),
+                Actor(new_id(), "alone", Role.VIEWER, service, frozenset({"audit.write"})),
+                Actor(new_id(), "robot", Role.ADMIN, service, frozenset({"deploy"})),
+                Actor(new_id(), "lead1", Role.LEAD),
+                Actor(new_id(), "lead2", Role.LEAD),
+                Actor(new_id(), "dev1", Role.DEVELOPER),
+                Actor(new_id(), "admin", Role.ADMIN),
+            )
+        }
+
+    async def identify(self, metadata: Mapping[str, str]) -> Actor | None:
+        """Return the actor whose name is the token."""
+        given = metadata.get("authorization")
+        if given is None:
+            return None
+        try:
+            return self.actors[given.removeprefix("Bearer ")]
+        except KeyError:
+            raise TokenRejected from None
+
+
+@dataclass
+class Service:
+    """A running audit service: its stub, its database's owner, and its callers."""
+
+    stub: Any
+    owner: Driver
+    callers: KnownActors
+
+    def user_id(self, name: str) -> UUID:
+        """Return the id of a caller's user."""
+        return self.callers.actors[name].user_id
+
+    async def log(self, *events: pb.AuditEvent, by: str = "deployment") -> Any:
+        """Append events as one batch."""
+        return await self.stub.LogActions(pb.LogActionsRequest(events=events), metadata=as_(by))
+
+
+def as_(name: str) -> tuple[tuple[str, str], ...]:
+    """Return the metadata of a caller."""
+    return (("authorization", f"Bearer {name}"),)
+
+
+def event(number: int = 0, **fields: Any) -> pb.AuditEvent:
+    """Return an event with an id of its own."""
+    given = {
+        "event_id": str(new_id()),
+        "action": "deploy",
+        "resource_type": "deployment",
+        "resource_id": f"d-{number}",
+    }
+    return pb.AuditEvent(**(given | fields))
+
+
+async def refusal(call: Any) -> DomainError:
+    """Return the error that a call is refused with."""
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await call
+    error = from_rpc_error(failure.value)
+    assert error is not None, failure.value
+    return error
+
+
+def _free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def audit(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
+    """A running audit service."""
+    ensure_keys(tmp_path / "keys")
+    settings = read_settings(
+        database_url=database_url,
+        release_manager_key_dir=tmp_path / "keys",
+        audit_address=_free_address(),
+        grace_seconds=1.0,
+    )
+    callers = KnownActors()
+    owner = await asyncpg.connect(driver_url(database_url))
+    for actor in callers.actors.values():
+        name, role = actor.username, actor.role.stored
+        await owner.execute(ADD_USER, actor.user_id, name, role, actor.kind.value)
+    async with audit_server(settings, verifier=callers) as server:
+        await server.start()
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            yield Service(audit_pb2_grpc.AuditServiceStub(channel), owner, callers)
+        await server.stop()
+    await owner.close()
