@@ -1,0 +1,175 @@
+"""What a service needs so that its changes are audited, in one piece.
+
+`Delivery` holds the relay, the watch over the backlog, the reconciliation and `Changes`, on one
+channel to the audit service, and runs their loops. `async with delivery:` starts and ends them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+import grpc
+import structlog
+from release_manager.audit.v1 import audit_pb2_grpc
+from sqlalchemy import func, select
+
+from shared.db.engine import Database
+from shared.errors import AuditUnavailable
+from shared.identity.actor import Call
+from shared.outbox.append import append_events
+from shared.outbox.backlog import OutboxBacklog, OutboxLimits
+from shared.outbox.change import ACKNOWLEDGEMENT_WAIT_S, Change, Changes
+from shared.outbox.ledger import Ledger
+from shared.outbox.reconcile import RECONCILE_EVERY_S, Reconciler, Versions
+from shared.outbox.relay import Relay
+from shared.rpc.channel import dial
+from shared.rpc.tls import Tls
+from shared.settings import Settings
+
+RESTART_S = 1.0
+BY_ITSELF = Call(method="", request_id="")
+
+Loop = Callable[[], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+
+class Delivery:
+    """The way from a change of one service, the `producer`, into the audit ledger.
+
+    `changes` makes the changes, `reconciler` compares with the ledger. `versions` yields every
+    aggregate of the producer with its version (see `Reconciler`).
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        producer: str,
+        channel: grpc.aio.Channel,
+        versions: Versions,
+        limits: OutboxLimits | None = None,
+        *,
+        wait_s: float = ACKNOWLEDGEMENT_WAIT_S,
+        reconcile_every_s: float = RECONCILE_EVERY_S,
+    ) -> None:
+        """Deliver over `channel`, which carries the service's own credentials.
+
+        A change waits at most `wait_s` seconds for the ledger's acknowledgement.
+        """
+        ledger = Ledger(audit_pb2_grpc.AuditServiceStub(channel))
+        self.relay = Relay(db, producer, ledger.send)
+        self.backlog = OutboxBacklog(db, producer, limits or OutboxLimits())
+        self.changes = Changes(db, self.relay, producer, self.backlog, wait_s)
+        self.reconciler = Reconciler(
+            db, producer, versions, ledger.sequences, every_s=reconcile_every_s
+        )
+        self._db = db
+        self._producer = producer
+        self._channel = channel
+        self._loops = Loops(
+            {
+                "relay": self.relay.run,
+                "backlog": self.backlog.run,
+                "reconciliation": self.reconciler.run,
+            }
+        )
+
+    @classmethod
+    def to_audit(
+        cls, settings: Settings, db: Database, producer: str, versions: Versions
+    ) -> "Delivery":
+        """Return a delivery to the audit service that the settings name, not yet started."""
+
+        def token() -> str | None:
+            found = settings.token_for(producer)
+            return None if found is None else found.get_secret_value()
+
+        tls = None
+        if settings.tls_certificate is not None:
+            tls = Tls(settings.tls_certificate, settings.tls_key, settings.tls_server_ca)
+        channel = dial(settings.audit_address, token=token, tls=tls, unavailable=AuditUnavailable)
+        limits = OutboxLimits(
+            soft_rows=settings.outbox_soft_rows,
+            soft_age=timedelta(seconds=settings.outbox_soft_seconds),
+            hard_rows=settings.outbox_hard_rows,
+            hard_age=timedelta(seconds=settings.outbox_hard_seconds),
+        )
+        return cls(
+            db,
+            producer,
+            channel,
+            versions,
+            limits,
+            wait_s=settings.audit_wait_milliseconds / 1000,
+            reconcile_every_s=settings.reconcile_seconds,
+        )
+
+    async def by_itself(self, work: Callable[[Change], Awaitable[None]]) -> None:
+        """Run `work` as a change nobody asked for, such as an expiry; its events have no user."""
+        async with self._db.transaction() as tx:
+            now = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
+            change = Change(tx, BY_ITSELF, now)
+            await work(change)
+            await append_events(
+                tx, producer=self._producer, call=None, now=now, events=change.events
+            )
+        if change.events:
+            self.relay.wake()
+
+    async def __aenter__(self) -> Self:
+        """Start the loops."""
+        await self._loops.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let changes under way end, stop the loops and close the channel."""
+        await self.changes.settle()
+        await self._loops.__aexit__(kind, error, trace)
+        await self._channel.close()
+
+
+class Loops:
+    """Background work of a process: each loop runs until the block is left.
+
+    One that ends by itself, whatever the reason, is logged and started again.
+    """
+
+    def __init__(self, loops: Mapping[str, Loop]) -> None:
+        """Take the loops by name; nothing runs yet."""
+        self._loops = loops
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        """Start every loop."""
+        self._tasks = [
+            asyncio.create_task(_keep_running(name, loop), name=name)
+            for name, loop in self._loops.items()
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Cancel every loop and wait until it has ended."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _keep_running(name: str, loop: Loop) -> None:
+    while True:
+        try:
+            await loop()
+        except Exception:
+            log.exception("loop_ended", loop=name)
+        await asyncio.sleep(RESTART_S)
