@@ -1,0 +1,102 @@
+"""Runbooks."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import or_
+
+from services.catalog.operations import resolving
+from services.catalog.operations.recording import record_creation
+from services.catalog.rules.pages import Page, PageRequest
+from services.catalog.rules.resources import Runbook
+from services.catalog.store import runbooks
+from services.catalog.store.writing import add, refused_as
+from shared.db.engine import Database
+from shared.db.models import catalog as tables
+from shared.errors import ResourceExists
+from shared.ids import new_id
+from shared.outbox.change import Change
+
+
+@dataclass(frozen=True, slots=True)
+class NewRunbook:
+    """A runbook to be made; an empty environment means all of them."""
+
+    service: str
+    environment: str
+    title: str
+    content: str
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunbookFilter:
+    """Which runbooks are asked for; empty asks for all."""
+
+    service: str = ""
+    environment: str = ""
+    tag: str = ""
+
+
+async def create(change: Change, new: NewRunbook) -> Runbook:
+    """Make a runbook.
+
+    Raises ResourceNotFound for service or environment, ResourceExists when the service has a
+    runbook of this title already.
+    """
+    service = await resolving.service(change.tx, new.service)
+    environment = None
+    if new.environment:
+        environment = await resolving.environment(change.tx, new.environment)
+    runbook = Runbook(
+        id=new_id(),
+        row_version=1,
+        created_at=change.now,
+        updated_at=change.now,
+        service_id=service.id,
+        service=service.name,
+        environment_id=environment.id if environment else None,
+        environment=environment.name if environment else None,
+        title=new.title,
+        content=new.content,
+        tags=new.tags,
+        created_by=change.actor.user_id,
+        author=change.actor.username,
+    )
+    taken = ResourceExists(resource_type="runbook", resource=new.title)
+    with refused_as({"uq_runbooks_service_id_title": taken}):
+        await add(
+            change.tx,
+            tables.Runbook,
+            change.now,
+            id=runbook.id,
+            service_id=runbook.service_id,
+            environment_id=runbook.environment_id,
+            title=runbook.title,
+            content=runbook.content,
+            tags=list(runbook.tags),
+            created_by=runbook.created_by,
+        )
+    record_creation(change, "runbook", runbook)
+    return runbook
+
+
+async def get(db: Database, reference: str) -> Runbook:
+    """Return a runbook by id."""
+    async with db.snapshot() as tx:
+        return await resolving.runbook(tx, reference)
+
+
+async def page(db: Database, wanted: RunbookFilter, at: PageRequest) -> Page[Runbook]:
+    """Return a page of the runbooks asked for; raises ResourceNotFound for the places named."""
+    filters = []
+    async with db.snapshot() as tx:
+        if wanted.service:
+            service = await resolving.service(tx, wanted.service)
+            filters.append(tables.Runbook.service_id == service.id)
+        if wanted.environment:
+            place = tables.Runbook.environment_id
+            environment = await resolving.environment(tx, wanted.environment)
+            filters.append(or_(place == environment.id, place.is_(None)))
+        if wanted.tag:
+            filters.append(tables.Runbook.tags.contains([wanted.tag]))
+        return await runbooks.listed(tx, filters, at)

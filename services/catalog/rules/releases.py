@@ -1,0 +1,75 @@
+"""What publishing does to a release: it freezes version, commit and digest, once."""
+
+from dataclasses import dataclass
+
+from services.catalog.rules.resources import Release, ReleaseStatus
+from shared.errors import (
+    FieldViolation,
+    IllegalTransition,
+    ReleaseContentDiffers,
+    ReleaseIncomplete,
+    ValidationFailed,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a release is made of. Empty, or None, says nothing about a part."""
+
+    commit_sha: str = ""
+    artifact_digest: str = ""
+    irreversible: bool | None = None
+
+
+def publish(release: Release, wanted: Content) -> Content | None:
+    """Return the content to freeze, or None when the release is published with it already.
+
+    A draft may lack what `wanted` gives, and must not contradict it. Raises ValidationFailed for
+    such a contradiction, ReleaseIncomplete for what both lack, ReleaseContentDiffers for a release
+    that is published with something else, and IllegalTransition for an abandoned one.
+    """
+    if release.status == ReleaseStatus.ABANDONED:
+        raise IllegalTransition(
+            subject=f"Release {release.name}",
+            status=release.status,
+            action="publish",
+            allowed="nothing",
+        )
+    differing = _differing(release, wanted)
+    if release.status != ReleaseStatus.DRAFT:
+        if differing:
+            raise ReleaseContentDiffers(release=release.name, parts=", ".join(differing))
+        return None
+    return _complete(release, wanted, [name for name in differing if name != "irreversible"])
+
+
+def _differing(release: Release, wanted: Content) -> list[str]:
+    """Name the parts that both say something about, and not the same."""
+    pairs = {
+        "commit": (release.commit_sha, wanted.commit_sha),
+        "artifact_digest": (release.artifact_digest, wanted.artifact_digest),
+    }
+    names = [name for name, (has, wants) in pairs.items() if has and wants and has != wants]
+    if wanted.irreversible is not None and wanted.irreversible != release.irreversible:
+        names.append("irreversible")
+    return names
+
+
+def _complete(release: Release, wanted: Content, contradicted: list[str]) -> Content:
+    if contradicted:
+        why = f"must equal what the draft {release.name} has; create a release of its own for it"
+        raise ValidationFailed(
+            count=len(contradicted),
+            first=f"{contradicted[0]}: {why}",
+            fields=tuple(FieldViolation(name, why) for name in contradicted),
+        )
+    content = Content(
+        release.commit_sha or wanted.commit_sha,
+        release.artifact_digest or wanted.artifact_digest,
+        release.irreversible if wanted.irreversible is None else wanted.irreversible,
+    )
+    parts = {"commit": content.commit_sha, "artifact_digest": content.artifact_digest}
+    missing = [name for name, value in parts.items() if not value]
+    if missing:
+        raise ReleaseIncomplete(release=release.name, missing=", ".join(missing))
+    return content

@@ -1,0 +1,185 @@
+"""What the catalog holds, as plain values. Field names are those of the columns."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from uuid import UUID
+
+
+class ServiceTier(IntEnum):
+    """How much depends on a service; the numbers are those of the proto enum."""
+
+    TIER_1 = 1
+    TIER_2 = 2
+    TIER_3 = 3
+    TIER_4 = 4
+
+    @property
+    def stored(self) -> str:
+        """The spelling in the database."""
+        return f"tier-{self.value}"
+
+    @classmethod
+    def from_stored(cls, text: str) -> "ServiceTier":
+        """Return the tier that the database spells `text`."""
+        return cls(int(text.removeprefix("tier-")))
+
+
+class ServiceLifecycle(StrEnum):
+    """How far a service has come; the values are the stored spelling."""
+
+    EXPERIMENTAL = "experimental"
+    PRODUCTION = "production"
+    DEPRECATED = "deprecated"
+
+
+class EnvironmentType(StrEnum):
+    """What an environment is for; the values are the stored spelling."""
+
+    DEV = "dev"
+    STAGING = "staging"
+    PROD = "prod"
+
+
+class ReleaseStatus(StrEnum):
+    """The last thing that happened to a release anywhere; the values are the stored spelling."""
+
+    DRAFT = "draft"
+    PUBLISHED = "published"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    ABANDONED = "abandoned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """What every aggregate has: its id, its version (the `etag`) and two times."""
+
+    id: UUID
+    row_version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Team(Resource):
+    """People who own services together."""
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service(Resource):
+    """A piece of software that is released, with the names of its team and its owner."""
+
+    name: str
+    description: str
+    team_id: UUID
+    team: str
+    owner_id: UUID
+    owner: str
+    repository: str
+    tier: str
+    lifecycle: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment(Resource):
+    """A place where services run. Policy version 0 is the default of its type."""
+
+    name: str
+    description: str
+    environment_type: str
+    promotion_order: int
+    policy_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release(Resource):
+    """A version of a service. `authors` is everybody behind its creation and publication."""
+
+    service_id: UUID
+    service: str
+    version: str
+    status: str
+    commit_sha: str
+    artifact_digest: str
+    notes: str
+    irreversible: bool
+    created_by: UUID
+    author: str
+    authors: tuple[UUID, ...]
+    published_at: datetime | None
+
+    @property
+    def name(self) -> str:
+        """Service and version, as people write them: `auth@1.4.0`."""
+        return f"{self.service}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runbook(Resource):
+    """What to do when something happens to a service; `content` is empty in lists."""
+
+    service_id: UUID
+    service: str
+    environment_id: UUID | None
+    environment: str | None
+    title: str
+    content: str
+    tags: tuple[str, ...]
+    created_by: UUID
+    author: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User(Resource):
+    """A person, or the user that stands for a service account. Never with its password hash."""
+
+    username: str
+    email: str
+    full_name: str
+    role: str
+    active: bool
+    kind: str
+    team_id: UUID | None
+    team: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAccount(Resource):
+    """A program that calls this product; role and active state are those of its user."""
+
+    name: str
+    description: str
+    user_id: UUID
+    owner_id: UUID
+    owner: str
+    role: str
+    scopes: tuple[str, ...]
+    active: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiToken:
+    """A credential of a service account, without the credential."""
+
+    id: UUID
+    service_account_id: UUID
+    description: str
+    prefix: str
+    expires_at: datetime
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What logging in needs of a user; the hash never leaves the process."""
+
+    user_id: UUID
+    username: str
+    password_hash: str | None = field(repr=False)
+    may_log_in: bool

@@ -1,0 +1,1 @@
+"""The SQL of the catalog: statements in, plain values out, no decisions."""

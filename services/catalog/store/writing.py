@@ -1,0 +1,56 @@
+"""Inserts and updates that every table has in common."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import insert, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.db.schema import Row, Schema, Versioned
+from shared.db.violations import constraint_name
+from shared.errors import DomainError
+
+
+@contextmanager
+def refused_as(errors: Mapping[str, DomainError]) -> Iterator[None]:
+    """Raise the error that stands for a broken constraint, by the constraint's name."""
+    try:
+        yield
+    except IntegrityError as broken:
+        error = errors.get(constraint_name(broken) or "")
+        if error is None:
+            raise
+        raise error from broken
+
+
+async def add(tx: AsyncConnection, table: type[Schema], now: datetime, **values: Any) -> None:  # noqa: ANN401
+    """Insert a row made at `now`, an aggregate in its first version."""
+    if issubclass(table, Versioned):
+        values["row_version"] = 1
+    await tx.execute(insert(table).values(created_at=now, updated_at=now, **values))
+
+
+async def raise_version(
+    tx: AsyncConnection,
+    table: type[Versioned],
+    row_id: UUID,
+    **values: Any,  # noqa: ANN401
+) -> tuple[int, datetime]:
+    """Change a row that the transaction has locked; return its new version and its time."""
+    statement = (
+        update(table)
+        .where(table.id == row_id)
+        .values(row_version=table.row_version + 1, **values)
+        .returning(table.row_version, table.updated_at)
+    )
+    version, changed_at = (await tx.execute(statement)).one()
+    return version, changed_at
+
+
+async def change_row(tx: AsyncConnection, table: type[Row], row_id: UUID, **values: Any) -> None:  # noqa: ANN401
+    """Change a row that is part of a locked aggregate."""
+    await tx.execute(update(table).where(table.id == row_id).values(**values))
