@@ -1,0 +1,67 @@
+"""The deployment service put together: database, delivery to audit, servicer, server."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from release_manager.deployment.v1 import deployment_pb2_grpc
+
+from services.deployment.operations.expiry import Expiry
+from services.deployment.servicer import DeploymentServicer
+from services.deployment.store.children import versions
+from shared.clock import Clock, system_clock
+from shared.db.engine import Database
+from shared.identity.keys import load_keys
+from shared.identity.token_verifier import TokenVerifier
+from shared.outbox.delivery import Delivery, Loops
+from shared.paging import PageTokens
+from shared.rpc.pages import Paging
+from shared.rpc.server import RpcServer, ServerOptions
+from shared.settings import Settings
+
+PRODUCER = "deployment"
+ROLE = "rm_deployment"
+SERVICE = "release_manager.deployment.v1.DeploymentService"
+# The output of a stage has at most 262,144 characters, which take at most four bytes each.
+MAX_REQUEST_BYTES = 2 * 1024 * 1024
+
+
+@asynccontextmanager
+async def deployment_server(
+    settings: Settings, *, clock: Clock = system_clock, delivery: Delivery | None = None
+) -> AsyncIterator[RpcServer]:
+    """Provide the server, not yet started; leaving the block ends what runs beside it.
+
+    Raises KeysInvalid when there are no keys. `delivery` replaces the one to the audit service
+    that the settings name.
+    """
+    keys = load_keys(settings.key_dir)
+    db = database(settings)
+    verifier = TokenVerifier(db, keys, clock, keep=timedelta(seconds=settings.user_cache_seconds))
+    server = RpcServer(
+        ServerOptions.of(settings, settings.deployment_address, MAX_REQUEST_BYTES),
+        verifier=verifier,
+        readiness=db.is_ready,
+    )
+    try:
+        async with delivery or Delivery.to_audit(settings, db, PRODUCER, versions) as to_audit:
+            servicer = DeploymentServicer(
+                db, to_audit.changes, Paging(PageTokens(keys.hmac)), to_audit.reconciler
+            )
+            adder = deployment_pb2_grpc.add_DeploymentServiceServicer_to_server
+            server.add(SERVICE, adder, servicer)
+            async with Loops({"expiry": Expiry(db, to_audit).run}):
+                yield server
+    finally:
+        await verifier.close()
+        await db.close()
+
+
+def database(settings: Settings) -> Database:
+    """Return the database of the deployment service, under its role."""
+    return Database(
+        settings.database_url,
+        role=ROLE,
+        application_name=PRODUCER,
+        pool_size=settings.database_pool_size,
+    )

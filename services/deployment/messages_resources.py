@@ -1,0 +1,199 @@
+"""From what the operations return to the resources of `deployment.v1`."""
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from release_manager.deployment.v1 import deployment_pb2 as pb
+
+from services.deployment import messages_enums as enums
+from services.deployment.operations.board import Cell
+from services.deployment.operations.details import Detail
+from services.deployment.operations.examine import Examined
+from services.deployment.rules.board import Health
+from services.deployment.rules.gates import GateAnswer
+from services.deployment.rules.history import Deployed
+from services.deployment.store.children import ApprovalRow, MetricRow, RollbackRow, StageRow
+from shared.identity.actor import Role
+
+MOST_WAITING: Final = 20
+
+
+def deployment(value: Detail) -> pb.Deployment:
+    """Return a deployment with as much as was read of it."""
+    case, row = value.case, value.case.dossier
+    return pb.Deployment(
+        id=str(row.id),
+        status=enums.STATUS[row.status],
+        kind=enums.KIND[row.kind],
+        service_id=str(row.service_id),
+        service=row.service,
+        release_id=str(row.release_id),
+        release=f"{row.service}@{row.version}",
+        environment_id=str(row.environment_id),
+        environment=row.environment,
+        artifact_digest=row.artifact_digest,
+        deployed_by_id=str(row.deployed_by),
+        deployed_by=row.deployed_by_name,
+        deployed_at=_time(row.deployed_at),
+        started_at=_time(row.started_at),
+        completed_at=_time(row.completed_at),
+        approval_status=enums.APPROVAL_STATUS[case.approval_status],
+        approvals_required=case.approval.required,
+        approvals_given=case.approvals_given,
+        decide_by=_time(case.decide_by),
+        blockers=map(_blocker, case.blockers),
+        failure_cause=enums.CAUSE.get(row.failure_cause or "", 0),
+        failure_class=enums.CLASS.get(row.failure_class or "", 0),
+        status_reason=row.status_reason,
+        touched_environment=row.touched_at is not None,
+        rollback_of=_id(row.rollback_of),
+        rolled_back_by=_id(row.rolled_back_by),
+        superseded_by=_id(row.superseded_by),
+        allow_downgrade=row.allow_downgrade,
+        stages=map(stage, value.stages),
+        metrics=map(metric, value.metrics),
+        approvals=map(approval, _approvals(case)) if value.with_approvals else (),
+        rollbacks=map(rollback, value.rollbacks),
+        etag=str(row.row_version),
+        created_at=_time(row.created_at),
+        updated_at=_time(row.updated_at),
+    )
+
+
+def stage(value: StageRow) -> pb.PipelineStage:
+    """Return a stage."""
+    return pb.PipelineStage(
+        id=str(value.id),
+        deployment_id=str(value.deployment_id),
+        name=value.name,
+        order=value.stage_order,
+        status=enums.STAGE_STATUS[value.status],
+        output=value.output,
+        started_at=_time(value.started_at),
+        completed_at=_time(value.completed_at),
+    )
+
+
+def approval(value: ApprovalRow) -> pb.Approval:
+    """Return an approval."""
+    role = value.approver_role
+    return pb.Approval(
+        id=str(value.id),
+        deployment_id=str(value.deployment_id),
+        approver_id=str(value.approver_id),
+        approver=value.approver,
+        status=enums.DECISION[value.status],
+        comment=value.comment,
+        decided_at=_time(value.decided_at),
+        approver_role=None if role is None else Role.from_stored(role).value,  # type: ignore[arg-type]
+        created_at=_time(value.created_at),
+    )
+
+
+def metric(value: MetricRow) -> pb.DeploymentMetric:
+    """Return a figure."""
+    return pb.DeploymentMetric(
+        id=str(value.id),
+        deployment_id=str(value.deployment_id),
+        name=value.name,
+        value=value.value,
+        unit=value.unit,
+        created_at=_time(value.created_at),
+    )
+
+
+def rollback(value: RollbackRow) -> pb.Rollback:
+    """Return a rollback."""
+    return pb.Rollback(
+        id=str(value.id),
+        deployment_id=str(value.deployment_id),
+        rollback_deployment_id=str(value.rollback_deployment_id),
+        status=enums.ROLLBACK_STATUS[value.status],
+        reason=value.reason,
+        from_release=f"{value.service}@{value.from_version}",
+        to_release=f"{value.service}@{value.to_version}",
+        initiated_by_id=str(value.initiated_by),
+        initiated_by=value.initiated_by_name,
+        completed_at=_time(value.completed_at),
+        created_at=_time(value.created_at),
+    )
+
+
+def environment_status(value: Cell) -> pb.EnvironmentStatus:
+    """Return a cell of the board.
+
+    What probably runs counts as live while a rollback has not replaced it, if it ever completed.
+    """
+    names, state = value.names, value.state
+    runs = state.live
+    if state.health is Health.ROLLING_BACK and state.probable and state.probable.ever_completed:
+        runs = state.probable
+    target, failure = state.target or state.running, state.last_failure
+    return pb.EnvironmentStatus(
+        service_id=str(names.service_id),
+        service=names.service,
+        environment_id=str(names.environment_id),
+        environment=names.environment,
+        health=enums.HEALTH[state.health],
+        live_release=_release(value, runs),
+        live_deployment_id=_deployment_id(runs),
+        live_since=_ended_at(runs),
+        target_release=_release(value, target),
+        running_deployment_id=_deployment_id(state.running),
+        pending_deployment_ids=[str(waiting.id) for waiting in state.waiting[:MOST_WAITING]],
+        last_failed_deployment_id=_deployment_id(failure),
+        last_failure_at=_ended_at(failure),
+    )
+
+
+def _blocker(answer: GateAnswer) -> pb.Blocker:
+    return pb.Blocker(
+        gate=answer.gate,
+        status=enums.GATE[answer.status],
+        reason=answer.why,
+        remedy=answer.unblock,
+        people=answer.people,
+    )
+
+
+def _approvals(case: Examined) -> list[ApprovalRow]:
+    return [
+        ApprovalRow(
+            id=UUID(row["id"]),
+            deployment_id=case.dossier.id,
+            approver_id=UUID(row["approver_id"]),
+            approver=row["username"],
+            status=row["status"],
+            comment=row["comment"],
+            decided_at=row["decided_at"] and datetime.fromisoformat(row["decided_at"]),
+            approver_role=row["approver_role"],
+            created_at=datetime.fromisoformat(row["created_at"]),
+        )
+        for row in case.dossier.approvals
+    ]
+
+
+def _release(cell: Cell, of: Deployed | None) -> str:
+    return "" if of is None else f"{cell.names.service}@{of.version}"
+
+
+def _deployment_id(of: Deployed | None) -> str:
+    return "" if of is None else str(of.id)
+
+
+def _ended_at(of: Deployed | None) -> Timestamp | None:
+    return None if of is None else _time(of.completed_at)
+
+
+def _id(value: UUID | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _time(moment: datetime | None) -> Timestamp | None:
+    if moment is None:
+        return None
+    made = Timestamp()
+    made.FromDatetime(moment)
+    return made

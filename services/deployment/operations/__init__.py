@@ -1,0 +1,1 @@
+"""What the service does, one unit of work each: changes take a `Change`, reads a database."""

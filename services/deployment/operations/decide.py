@@ -1,0 +1,114 @@
+"""Approvals: people who decide about a deployment, or let the time for it pass."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from services.deployment.operations import examine, moves
+from services.deployment.operations.details import Depth, Detail, detail
+from services.deployment.operations.examine import Examined
+from services.deployment.rules import approvals
+from services.deployment.rules.approvals import ApprovalStatus, Decision, Outcome, Person
+from services.deployment.rules.lifecycle import Action, DeploymentStatus, advance
+from services.deployment.store import writing
+from shared.errors import IllegalTransition
+from shared.identity.actor import Actor, Role
+from shared.outbox.change import Change
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionCommand:
+    """What the calling person says about a deployment."""
+
+    deployment_id: UUID
+    comment: str
+    etag: str = ""
+
+
+async def approve(change: Change, command: DecisionCommand) -> Detail:
+    """Count the caller among the approvers; once more changes nothing."""
+    return await _decide(change, command, Outcome.APPROVED)
+
+
+async def reject(change: Change, command: DecisionCommand) -> Detail:
+    """End the deployment before it starts."""
+    return await _decide(change, command, Outcome.REJECTED)
+
+
+async def expire(change: Change, case: Examined) -> None:
+    """End a deployment about which nobody has decided in time."""
+    to = advance(case.status, Action.EXPIRE)
+    why = "Not enough people approved in time."
+    await moves.move(change, case.dossier, to, "expire", status_reason=why)
+
+
+async def expire_if_overdue(change: Change, deployment_id: UUID) -> None:
+    """Expire a deployment if its time has passed; else note when to look again."""
+    case = await moves.open_for_change(change, deployment_id)
+    if not case.waits:
+        return
+    if case.approval_status is ApprovalStatus.EXPIRED:
+        await expire(change, case)
+        return
+    now = case.dossier.moment
+    again = approvals.valid_until(case.approval, now)
+    if case.approval_status is not ApprovalStatus.APPROVED:
+        again = case.decide_by
+    await writing.postpone_decision(change.tx, deployment_id, again)
+
+
+async def _decide(change: Change, command: DecisionCommand, outcome: Outcome) -> Detail:
+    me = change.actor
+    pair = await moves.hold(change, command.deployment_id)
+    await moves.hold_gates(change, pair, command.deployment_id, [me.user_id])
+    case = await examine.deployment(change.tx, command.deployment_id)
+    moves.check_etag(case.dossier, command.etag)
+    verb = "approve" if outcome is Outcome.APPROVED else "reject"
+    if not case.waits:
+        raise _too_late(case, case.status, verb)
+    if case.approval_status is ApprovalStatus.EXPIRED:
+        await expire(change, case)
+        change.refuse(_too_late(case, DeploymentStatus.EXPIRED, verb))
+        return Detail(case)
+    person = case.approval.people.get(me.user_id) or _stranger(me)
+    decision = approvals.decide(
+        case.approval, person, outcome, comment=command.comment, now=case.dossier.moment
+    )
+    if decision is None:
+        return Detail(case)
+    await _write(change, case, decision, command.comment)
+    return await detail(change.tx, command.deployment_id, Depth.ALONE)
+
+
+async def _write(change: Change, case: Examined, decision: Decision, comment: str) -> None:
+    row = {
+        "status": decision.outcome,
+        "comment": comment,
+        "decided_at": decision.decided_at,
+        "approver_role": decision.role.stored,
+        "artifact_digest": decision.digest,
+        "policy_version": decision.policy_version,
+    }
+    await writing.decide(change.tx, case.dossier.id, decision.approver_id, row, change.now)
+    details = {
+        "comment": comment,
+        "approver_role": decision.role.stored,
+        "artifact_digest": decision.digest,
+        "policy_version": decision.policy_version,
+        "approvals_required": case.approval.required,
+    }
+    if decision.outcome is Outcome.REJECTED:
+        to = advance(case.status, Action.REJECT)
+        await moves.move(change, case.dossier, to, "reject", details=details, status_reason=comment)
+        return
+    details["approvals_given"] = case.approvals_given + 1
+    await moves.move(change, case.dossier, case.status, "approve", details=details)
+
+
+def _stranger(actor: Actor) -> Person:
+    """Return somebody who is not among those whose role lets them approve at this moment."""
+    return Person(actor.user_id, Role.VIEWER, kind=actor.kind, username=actor.username)
+
+
+def _too_late(case: Examined, status: DeploymentStatus, verb: str) -> IllegalTransition:
+    touched = case.dossier.touched_at is not None
+    return moves.not_now(case.dossier.id, status, verb, touched=touched)

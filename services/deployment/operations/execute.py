@@ -1,0 +1,161 @@
+"""Running a deployment: admitting it through its gates, finishing and cancelling it."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from services.deployment.operations import decide, examine, facts, moves
+from services.deployment.operations.details import Depth, Detail, detail
+from services.deployment.operations.examine import Examined
+from services.deployment.rules import gates
+from services.deployment.rules.approvals import ApprovalStatus
+from services.deployment.rules.history import outdated_by
+from services.deployment.rules.lifecycle import (
+    Action,
+    DeploymentStatus,
+    FailureCause,
+    FailureClass,
+    advance,
+    cancel_action,
+)
+from services.deployment.store import children, histories
+from services.deployment.store.locks import Pair
+from shared.errors import NotPermitted, StagesDriveDeployment
+from shared.identity.actor import Actor, Role
+from shared.outbox.change import Change
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a deployment without stages."""
+
+    deployment_id: UUID
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """End a deployment without stages; `failure` is None when it succeeded."""
+
+    deployment_id: UUID
+    failure: FailureClass | None
+    reason: str = ""
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop a deployment."""
+
+    deployment_id: UUID
+    reason: str
+    etag: str = ""
+
+
+async def start(change: Change, command: Start) -> Detail:
+    """Start a deployment: every gate is checked now, and this check decides."""
+    case = await moves.open_for_change(change, command.deployment_id, command.etag)
+    await _check_driven_by_calls(change, case)
+    _advance(case, Action.START)
+    if not await admit(change, case):
+        return Detail(case)
+    await moves.move(
+        change,
+        case.dossier,
+        _advance(case, Action.START),
+        "start",
+        started_at=change.now,
+        touched_at=change.now,
+    )
+    return await detail(change.tx, command.deployment_id, Depth.ALONE)
+
+
+async def admit(change: Change, case: Examined) -> bool:
+    """Check every gate of a waiting deployment, of which nothing can change until the commit.
+
+    Raises SlotTaken or GateUnsatisfied. Returns False when it turns out that the deployment has
+    ended by now, outdated or expired: that is stored, and the call answers with the refusal.
+    """
+    dossier = case.dossier
+    pair = Pair(dossier.service_id, dossier.environment_id, dossier.release_id, change.now)
+    await moves.hold_gates(change, pair, dossier.id)
+    case = await examine.deployment(change.tx, dossier.id)
+    completed = await histories.completed_since(
+        change.tx, dossier.service_id, dossier.environment_id, dossier.deployed_at
+    )
+    newer = outdated_by(facts.history(completed), facts.waiting(dossier))
+    if newer is not None:
+        to = advance(case.status, Action.SUPERSEDE)
+        why = f"{newer.version} has completed there meanwhile."
+        await moves.move(
+            change, dossier, to, "supersede", status_reason=why, superseded_by=newer.id
+        )
+        change.refuse(
+            moves.not_now(dossier.id, to, Action.START, touched=False, superseded_by=newer.id)
+        )
+        return False
+    if case.approval_status is ApprovalStatus.EXPIRED:
+        await decide.expire(change, case)
+        expired = DeploymentStatus.EXPIRED
+        change.refuse(moves.not_now(dossier.id, expired, Action.START, touched=False))
+        return False
+    gates.check_start(case.gates, case.answers)
+    return True
+
+
+async def finish(change: Change, command: Finish) -> Detail:
+    """End a running deployment without stages."""
+    case = await moves.open_for_change(change, command.deployment_id, command.etag)
+    await _check_driven_by_calls(change, case)
+    if command.failure is None:
+        to = _advance(case, Action.COMPLETE)
+        values = {}
+    else:
+        to = _advance(case, Action.FAIL)
+        values = {"failure_cause": FailureCause.REPORTED, "failure_class": command.failure}
+    await moves.move(
+        change,
+        case.dossier,
+        to,
+        "finish",
+        details={"reason": command.reason, **values},
+        status_reason=command.reason,
+        **values,
+    )
+    return await detail(change.tx, command.deployment_id, Depth.ALONE)
+
+
+async def cancel(change: Change, command: Cancel) -> Detail:
+    """Stop a deployment: one's own, or as a lead or admin any."""
+    case = await moves.open_for_change(change, command.deployment_id, command.etag)
+    _check_may_cancel(case, change.actor)
+    to = _advance(case, cancel_action(case.status, claimed=False))
+    await moves.move(
+        change,
+        case.dossier,
+        to,
+        "cancel",
+        details={"reason": command.reason},
+        status_reason=command.reason,
+    )
+    return await detail(change.tx, command.deployment_id, Depth.ALONE)
+
+
+def _check_may_cancel(case: Examined, actor: Actor) -> None:
+    """Raise NotPermitted unless the deployment is the caller's own; a program acts for somebody."""
+    acts = actor.on_behalf_of or actor.user_id
+    if actor.role < Role.LEAD and acts not in case.dossier.requesters:
+        raise NotPermitted(
+            action="cancel this deployment",
+            because="somebody else requested it, and you are neither lead nor admin",
+        )
+
+
+async def _check_driven_by_calls(change: Change, case: Examined) -> None:
+    if await children.has_stages(change.tx, case.dossier.id):
+        raise StagesDriveDeployment(deployment=case.dossier.id)
+
+
+def _advance(case: Examined, action: Action) -> DeploymentStatus:
+    dossier = case.dossier
+    touched = dossier.touched_at is not None
+    return advance(case.status, action, subject=f"Deployment {dossier.id}", touched=touched)

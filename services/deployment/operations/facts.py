@@ -1,0 +1,181 @@
+"""From rows to the facts that the rules are asked about."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from services.deployment.operations.policies import policy_of
+from services.deployment.rules.approvals import ApprovalFacts, Decision, Outcome, Person
+from services.deployment.rules.gates import GateFacts, Occupant
+from services.deployment.rules.history import Deployed
+from services.deployment.rules.lifecycle import DeploymentKind, DeploymentStatus, FailureClass
+from services.deployment.rules.policy import Policy
+from services.deployment.rules.promotion import Predecessor, ReleaseFacts
+from services.deployment.rules.releases import ReleaseStatus
+from services.deployment.rules.stages import Stage, StageStatus, strict_omitted
+from services.deployment.store.children import StageRow
+from services.deployment.store.dossiers import Dossier
+from services.deployment.store.histories import HistoryRow
+from services.deployment.store.locks import EnvironmentRow, ReleaseRow
+from shared.identity.actor import ActorKind, Role
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def environment_policy(environment: EnvironmentRow) -> Policy:
+    """Return the policy of an environment that a change holds."""
+    return policy_of(
+        environment.environment_type,
+        environment.policy_version,
+        environment.policy,
+        environment.policy_since,
+    )
+
+
+def approval_facts(dossier: Dossier, people: Mapping[UUID, Person]) -> ApprovalFacts:
+    """Return what decides about the approval; `people` are those who may be eligible."""
+    approvers = {UUID(row["approver_id"]): _approver(row) for row in dossier.approvals}
+    return ApprovalFacts(
+        deployment=str(dossier.id),
+        environment=dossier.environment,
+        policy=policy_of(
+            dossier.environment_type, dossier.policy_version, dossier.policy, dossier.policy_since
+        ),
+        digest=dossier.release_digest,
+        requested_at=dossier.deployed_at,
+        requester=frozenset(dossier.requesters),
+        authors=frozenset(dossier.authors),
+        people={**people, **approvers},
+        decisions=tuple(
+            _decision(row) for row in dossier.approvals if row["decided_at"] is not None
+        ),
+        exempt=dossier.kind == DeploymentKind.ROLLBACK,
+    )
+
+
+def gate_facts(dossier: Dossier, people: Mapping[UUID, Person]) -> GateFacts:
+    """Return what the gates of a waiting deployment are asked about."""
+    occupant = dossier.occupant
+    return GateFacts(
+        service=dossier.service,
+        environment=dossier.environment,
+        kind=DeploymentKind(dossier.kind),
+        release=ReleaseFacts(
+            id=dossier.release_id,
+            version=dossier.version,
+            status=ReleaseStatus(dossier.release_status),
+            digest=dossier.release_digest,
+            published_at=dossier.published_at,
+            bad_because=dossier.bad_because,
+        ),
+        approval=approval_facts(dossier, people),
+        current=None if dossier.live is None else _live(dossier.live),
+        predecessors=tuple(
+            Predecessor(
+                environment=place["environment"],
+                completed=place["newest"] is not None,
+                rolled_back=place["newest"] == DeploymentStatus.ROLLED_BACK,
+            )
+            for place in dossier.predecessors or ()
+        ),
+        occupant=None if occupant is None else _occupant(occupant),
+        allow_downgrade=dossier.allow_downgrade,
+    )
+
+
+def release_facts(release: ReleaseRow) -> ReleaseFacts:
+    """Return a release as the environment sees it for which it was read."""
+    return ReleaseFacts(
+        id=release.id,
+        version=release.version,
+        status=ReleaseStatus(release.status),
+        digest=release.artifact_digest,
+        published_at=release.published_at,
+        bad_because=release.bad_because,
+        irreversible=release.irreversible,
+    )
+
+
+def history(rows: Iterable[HistoryRow], strict: frozenset[str] = frozenset()) -> list[Deployed]:
+    """Return deployments of one pair; `strict` are the stages its policy calls so."""
+    return [_deployed(row, strict) for row in rows]
+
+
+def waiting(dossier: Dossier) -> Deployed:
+    """Return a deployment that has not started, as it compares with others of its pair."""
+    return Deployed(
+        id=dossier.id,
+        release_id=dossier.release_id,
+        version=dossier.version,
+        kind=DeploymentKind(dossier.kind),
+        status=DeploymentStatus(dossier.status),
+        created_at=dossier.deployed_at,
+    )
+
+
+def pipeline(rows: Iterable[StageRow]) -> list[Stage]:
+    """Return the stages of a deployment."""
+    return [Stage(row.name, StageStatus(row.status)) for row in rows]
+
+
+def _deployed(row: HistoryRow, strict: frozenset[str]) -> Deployed:
+    kind = DeploymentKind(row.kind)
+    omitted = [Stage(name, StageStatus.SKIPPED) for name in row.omitted]
+    touched = row.touched_at
+    return Deployed(
+        id=row.id,
+        release_id=row.release_id,
+        version=row.version,
+        kind=kind,
+        status=DeploymentStatus(row.status),
+        created_at=row.deployed_at,
+        touched_seq=None if touched is None else (touched - _EPOCH) // _MICROSECOND,
+        completed_seq=row.completed_seq,
+        completed_at=row.completed_at,
+        failure_class=None if row.failure_class is None else FailureClass(row.failure_class),
+        rollback_of=row.rollback_of,
+        strict_omitted=strict_omitted(omitted, kind, strict),
+    )
+
+
+def _approver(row: Mapping[str, Any]) -> Person:
+    return Person(
+        id=UUID(row["approver_id"]),
+        role=Role.from_stored(row["role"]),
+        active=row["active"],
+        kind=ActorKind(row["kind"]),
+        username=row["username"],
+        changed_at=_time(row["changed_at"]),
+    )
+
+
+def _decision(row: Mapping[str, Any]) -> Decision:
+    return Decision(
+        approver_id=UUID(row["approver_id"]),
+        role=Role.from_stored(row["approver_role"]),
+        outcome=Outcome(row["status"]),
+        decided_at=datetime.fromisoformat(row["decided_at"]),
+        digest=row["digest"],
+        policy_version=row["policy_version"],
+        revoked_at=_time(row["updated_at"]),
+    )
+
+
+def _occupant(row: Mapping[str, Any]) -> Occupant:
+    return Occupant(UUID(row["id"]), DeploymentStatus(row["status"]))
+
+
+def _live(row: Mapping[str, Any]) -> ReleaseFacts:
+    return ReleaseFacts(
+        id=UUID(row["id"]),
+        version=row["version"],
+        status=ReleaseStatus(row["status"]),
+        digest=row["digest"],
+        published_at=_time(row["published_at"]),
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

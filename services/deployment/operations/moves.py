@@ -1,0 +1,141 @@
+"""How a deployment changes: held, compared with what the caller has read, written, recorded.
+
+Every change of a deployment raises its version once and records one event for that version.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
+from uuid import UUID
+
+from services.deployment.operations import examine
+from services.deployment.operations.examine import Examined
+from services.deployment.rules.lifecycle import (
+    FINAL,
+    OPEN,
+    DeploymentKind,
+    DeploymentStatus,
+    allowed_actions,
+)
+from services.deployment.store import locks, writing
+from services.deployment.store.locks import Pair
+from shared.errors import EtagMismatch, IllegalTransition, ResourceNotFound
+from shared.outbox.change import Change
+from shared.outbox.events import Event
+
+
+class Subject(writing.Seen, Protocol):
+    """A deployment about to change, as it was read, with the names its event needs."""
+
+    @property
+    def kind(self) -> str:
+        """Why it was made."""
+
+    @property
+    def service(self) -> str:
+        """Name of the service."""
+
+    @property
+    def version(self) -> str:
+        """Version of the release."""
+
+    @property
+    def environment(self) -> str:
+        """Name of the environment."""
+
+
+async def hold(change: Change, deployment_id: UUID) -> Pair:
+    """Take the deployment's pair for this change, which counts as made from then on."""
+    pair = await locks.hold_pair_of(change.tx, deployment_id)
+    if pair is None:
+        raise ResourceNotFound(resource_type="deployment", resource=deployment_id)
+    change.now = pair.moment
+    return pair
+
+
+async def hold_gates(
+    change: Change, pair: Pair, deployment_id: UUID, people: Collection[UUID] = ()
+) -> None:
+    """Keep what decides about the deployment as it is: release, environment, who has approved."""
+    await locks.hold_releases(change.tx, [pair.release_id], pair.environment_id)
+    await locks.hold_environment(change.tx, pair.environment_id)
+    await locks.hold_people(change.tx, deployment_id, people)
+
+
+async def open_for_change(change: Change, deployment_id: UUID, etag: str = "") -> Examined:
+    """Hold and examine a deployment; raises ResourceNotFound or EtagMismatch."""
+    await hold(change, deployment_id)
+    case = await examine.deployment(change.tx, deployment_id)
+    check_etag(case.dossier, etag)
+    return case
+
+
+def check_etag(seen: writing.Seen, etag: str) -> None:
+    """Raise EtagMismatch when the caller has read another version."""
+    if etag and etag != str(seen.row_version):
+        raise EtagMismatch(resource_type="deployment", current=seen.row_version)
+
+
+def not_now(
+    deployment_id: UUID, status: DeploymentStatus, action: str, *, touched: bool, **facts: object
+) -> IllegalTransition:
+    """Return the refusal of an action that the status of a deployment does not allow."""
+    return IllegalTransition(
+        subject=f"Deployment {deployment_id}",
+        status=status,
+        action=action,
+        allowed=", ".join(allowed_actions(status, touched=touched)) or "nothing",
+        **facts,  # type: ignore[arg-type]
+    )
+
+
+async def move(
+    change: Change,
+    subject: Subject,
+    to: DeploymentStatus,
+    action: str,
+    *,
+    details: Mapping[str, Any] | None = None,
+    **values: Any,  # noqa: ANN401  (columns of deployments)
+) -> None:
+    """Write one new version of a deployment, with all that follows from its new status.
+
+    Leaving `pending` ends the questions nobody answered. Ending aborts what is open of the
+    pipeline, sets the end and ends the rollback it carries out; completing gives it the next
+    number among the completions of its pair.
+    """
+    before = DeploymentStatus(subject.status)
+    values["status"] = to
+    ends = before in OPEN and to in FINAL
+    if ends:
+        values.setdefault("completed_at", change.now)
+    completes = to is DeploymentStatus.COMPLETED and ends
+    version = await writing.change_deployment(change.tx, subject, values, completes=completes)
+    if before is DeploymentStatus.PENDING and to is not DeploymentStatus.PENDING:
+        await writing.close_questions(change.tx, subject.id)
+    if ends:
+        await writing.abort_open_stages(change.tx, subject.id, change.now)
+    if ends and subject.kind == DeploymentKind.ROLLBACK:
+        await writing.end_rollback(change.tx, subject.id, completed=completes, now=change.now)
+    statuses = {"before": {"status": before}, "after": {"status": to}}
+    record(change, subject, version, action, {**statuses, **(details or {})})
+
+
+def record(
+    change: Change, subject: Subject, version: int, action: str, details: Mapping[str, Any]
+) -> None:
+    """Record the event of one version of a deployment."""
+    names = {
+        "release": f"{subject.service}@{subject.version}",
+        "environment": subject.environment,
+        "kind": subject.kind,
+    }
+    change.record(
+        Event(
+            action=action,
+            aggregate=f"deployment:{subject.id}",
+            aggregate_seq=version,
+            resource_type="deployment",
+            resource_id=str(subject.id),
+            details={**names, **details},
+        )
+    )

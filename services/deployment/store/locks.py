@@ -1,0 +1,171 @@
+"""The locks of a change, in the order that the package describes."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, String, and_, cast, func, literal, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.db.models.catalog import Environment, Release
+from shared.db.models.deployment import Approval, Deployment, EnvironmentPolicy, ReleaseMark
+from shared.db.models.identity import User
+from shared.errors import ResourceNotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A service in an environment, held by this transaction since `moment`.
+
+    `release_id` is the release that the change is about.
+    """
+
+    service_id: UUID
+    environment_id: UUID
+    release_id: UUID
+    moment: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRow:
+    """A release, and why it is marked bad in the environment in question."""
+
+    id: UUID
+    version: str
+    status: str
+    artifact_digest: str
+    authors: list[UUID]
+    published_at: datetime | None
+    irreversible: bool
+    bad_because: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentRow:
+    """An environment with its current policy; version 0 is the default of its type."""
+
+    id: UUID
+    name: str
+    environment_type: str
+    policy_version: int
+    policy: Mapping[str, Any] | None
+    policy_since: datetime | None
+
+
+async def hold_pair(
+    tx: AsyncConnection, service_id: UUID, environment_id: UUID, release_id: UUID
+) -> Pair:
+    """Take the pair; wait for whoever has it."""
+    lock = _pair_lock(literal(str(service_id)), literal(str(environment_id)))
+    # The columns are computed in their order: the time is the one after the wait.
+    row = (await tx.execute(select(lock, func.clock_timestamp()))).one()
+    return Pair(service_id, environment_id, release_id, row[1])
+
+
+async def hold_pair_of(tx: AsyncConnection, deployment_id: UUID) -> Pair | None:
+    """Take the pair of a deployment; None when there is no such deployment."""
+    service_id, environment_id = Deployment.service_id, Deployment.environment_id
+    lock = _pair_lock(cast(service_id, String), cast(environment_id, String))
+    statement = select(
+        lock, service_id, environment_id, Deployment.release_id, func.clock_timestamp()
+    ).where(Deployment.id == deployment_id)
+    row = (await tx.execute(statement)).one_or_none()
+    return None if row is None else Pair(*row[1:])
+
+
+def _pair_lock(service: ColumnElement[str], environment: ColumnElement[str]) -> ColumnElement[Any]:
+    name = func.concat("pair:", service, "/", environment)
+    return func.pg_advisory_xact_lock(func.hashtextextended(name, 0))
+
+
+async def hold_releases(
+    tx: AsyncConnection,
+    release_ids: Collection[UUID],
+    environment_id: UUID,
+    *,
+    to_change: bool = False,
+) -> dict[UUID, ReleaseRow]:
+    """Keep the releases as they are, or for this change alone if it may set their status."""
+    bad = (
+        select(ReleaseMark.reason)
+        .where(marked_bad(Release.id, environment_id))
+        .limit(1)
+        .scalar_subquery()
+    )
+    statement = (
+        select(
+            Release.id,
+            Release.version,
+            Release.status,
+            Release.artifact_digest,
+            Release.authors,
+            Release.published_at,
+            Release.irreversible,
+            bad,
+        )
+        .where(Release.id.in_(release_ids))
+        .order_by(Release.id)
+        .with_for_update(read=not to_change, key_share=to_change, of=Release)
+    )
+    rows = (await tx.execute(statement)).all()
+    held = {row[0]: ReleaseRow(*row) for row in rows}
+    for missing in set(release_ids) - held.keys():  # deleted since it was found by its name
+        raise ResourceNotFound(resource_type="release", resource=missing)
+    return held
+
+
+def marked_bad(release_id: Any, environment_id: Any) -> ColumnElement[bool]:  # noqa: ANN401
+    """Return the condition that a mark says the release is bad in the environment."""
+    return and_(
+        ReleaseMark.release_id == release_id,
+        ReleaseMark.cleared_at.is_(None),
+        or_(
+            ReleaseMark.environment_id.is_(None),
+            ReleaseMark.environment_id == environment_id,
+        ),
+    )
+
+
+async def hold_environment(tx: AsyncConnection, environment_id: UUID) -> EnvironmentRow:
+    """Keep the environment and the version of its policy as they are."""
+    statement = (
+        select(
+            Environment.id,
+            Environment.name,
+            Environment.environment_type,
+            Environment.policy_version,
+            EnvironmentPolicy.policy,
+            EnvironmentPolicy.created_at,
+        )
+        .outerjoin(
+            EnvironmentPolicy,
+            and_(
+                EnvironmentPolicy.environment_id == Environment.id,
+                EnvironmentPolicy.policy_version == Environment.policy_version,
+            ),
+        )
+        .where(Environment.id == environment_id)
+        .with_for_update(read=True, of=Environment)
+    )
+    row = (await tx.execute(statement)).one_or_none()
+    if row is None:  # deleted since it was found by its name
+        raise ResourceNotFound(resource_type="environment", resource=environment_id)
+    return EnvironmentRow(*row)
+
+
+async def hold_people(
+    tx: AsyncConnection, deployment_id: UUID, others: Collection[UUID] = ()
+) -> None:
+    """Keep everybody who has approved the deployment, and `others`, as they are."""
+    approvers = select(Approval.approver_id).where(
+        Approval.deployment_id == deployment_id, Approval.status == "approved"
+    )
+    statement = (
+        select(User.id)
+        .where(or_(User.id.in_(approvers), User.id.in_(others)))
+        .order_by(User.id)
+        .with_for_update(read=True)
+    )
+    await tx.execute(statement)

@@ -1,0 +1,117 @@
+"""From what callers write to what is meant: names, in any case, or ids."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.db.models.catalog import Environment, Release, Service
+from shared.db.models.identity import User
+from shared.errors import ResourceNotFound
+from shared.ids import parse_id
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A thing found by its name or id."""
+
+    id: UUID
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRelease:
+    """A release found by `service@version` or id."""
+
+    id: UUID
+    service_id: UUID
+    service: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPerson:
+    """A user found by name or id, with what decides whether they may approve."""
+
+    id: UUID
+    username: str
+    role: str
+    active: bool
+    kind: str
+
+
+async def release(tx: AsyncConnection, reference: str) -> NamedRelease:
+    """Find a release; a version is written exactly as it was created."""
+    statement = select(Release.id, Service.id, Service.name, Release.version).join(
+        Service, Service.id == Release.service_id
+    )
+    release_id = parse_id(reference)
+    service, at, version = reference.partition("@")
+    if release_id is not None:
+        statement = statement.where(Release.id == release_id)
+    elif at:
+        statement = statement.where(
+            func.lower(Service.name) == func.lower(service), Release.version == version
+        )
+    else:
+        raise ResourceNotFound(resource_type="release", resource=reference)
+    row = (await tx.execute(statement)).one_or_none()
+    if row is None:
+        raise ResourceNotFound(resource_type="release", resource=reference)
+    return NamedRelease(*row)
+
+
+async def environment(tx: AsyncConnection, reference: str) -> Named:
+    """Find an environment."""
+    matches = _matches(Environment.id, Environment.name, reference)
+    statement = select(Environment.id, Environment.name).where(matches)
+    return await _one(tx, statement, "environment", reference)
+
+
+async def service(tx: AsyncConnection, reference: str) -> Named:
+    """Find a service."""
+    matches = _matches(Service.id, Service.name, reference)
+    return await _one(tx, select(Service.id, Service.name).where(matches), "service", reference)
+
+
+async def user(tx: AsyncConnection, reference: str) -> Named:
+    """Find a user."""
+    matches = _matches(User.id, User.username, reference)
+    return await _one(tx, select(User.id, User.username).where(matches), "user", reference)
+
+
+async def people(tx: AsyncConnection, references: Collection[str]) -> list[NamedPerson]:
+    """Find all these users, in the order given and each once; raises for the first unknown one."""
+    if not references:
+        return []
+    ids = [user_id for reference in references if (user_id := parse_id(reference)) is not None]
+    names = [reference.lower() for reference in references]
+    statement = select(User.id, User.username, User.role, User.active, User.kind).where(
+        or_(User.id.in_(ids), func.lower(User.username).in_(names))
+    )
+    found: dict[str, NamedPerson] = {}
+    for row in (await tx.execute(statement)).all():
+        person = NamedPerson(*row)
+        found |= {str(person.id): person, person.username.lower(): person}
+    for reference in references:
+        if reference.lower() not in found:
+            raise ResourceNotFound(resource_type="user", resource=reference)
+    return list({found[name].id: found[name] for name in names}.values())
+
+
+def _matches(id_column: object, name_column: object, reference: str) -> ColumnElement[bool]:
+    wanted = parse_id(reference)
+    if wanted is not None:
+        return id_column == wanted  # type: ignore[return-value]
+    return func.lower(name_column) == func.lower(reference)
+
+
+async def _one(
+    tx: AsyncConnection, statement: Select[UUID, str], resource_type: str, reference: str
+) -> Named:
+    row = (await tx.execute(statement)).one_or_none()
+    if row is None:
+        raise ResourceNotFound(resource_type=resource_type, resource=reference)
+    return Named(*row)

@@ -1,0 +1,37 @@
+"""The deployment service: one for each file of tests, and one for a test that changes people.
+
+Tests that share one keep apart by deploying services of their own.
+"""
+
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.support.database import Databases
+from tests.support.deployments import World, running_world
+
+_numbers = itertools.count(1)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def world(
+    databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[World]:
+    with databases.fresh() as url:
+        async with running_world(url, tmp_path_factory.mktemp("keys")) as running:
+            yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def own_world(database_url: str, tmp_path: Path) -> AsyncIterator[World]:
+    async with running_world(database_url, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def app() -> str:
+    """The name of a service that no other test deploys."""
+    return f"app{next(_numbers)}"

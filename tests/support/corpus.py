@@ -1,0 +1,291 @@
+"""The bad-input corpus: for every field of a request, every value that breaks things elsewhere.
+
+It is generated from the descriptors, so a new RPC or field is in it at once. Each case is a valid
+request but for one thing, as bytes, with what may come of it:
+
+* REFUSED: INVALID_ARGUMENT, because the protos or their comments forbid the value.
+* TAKEN: exactly what comes of the valid request; the value is data like any other.
+* SOUGHT: the value names something, so NOT_FOUND (or another plain answer of `SOUGHT_CODES`) too.
+* UNFORESEEN: bytes changed at random; any code that tells the caller what is wrong.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final
+
+import grpc
+from buf.validate import validate_pb2
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from tests.support import corpus_values as values
+from tests.support import wire
+
+Code = grpc.StatusCode
+
+
+class Expected(Enum):
+    """What may come of a case."""
+
+    REFUSED = auto()
+    TAKEN = auto()
+    SOUGHT = auto()
+    UNFORESEEN = auto()
+
+
+SOUGHT_CODES: Final = frozenset(
+    {Code.OK, Code.NOT_FOUND, Code.FAILED_PRECONDITION, Code.ALREADY_EXISTS, Code.INVALID_ARGUMENT}
+)
+UNFORESEEN_CODES: Final = SOUGHT_CODES | {
+    Code.ABORTED,
+    Code.OUT_OF_RANGE,
+    Code.UNAUTHENTICATED,
+    Code.PERMISSION_DENIED,
+}
+# Fields whose value names something: what is allowed and yet names nothing is not found. Or it is
+# compared with what is there (etag), or has rules of its own that its comment states.
+_NAMING = """
+    id leaf_index team owner user service environment release target_release runbook deployment
+    approvers approver deployed_by approval rollback pipeline_stage deployment_metric
+    service_account api_token_id stage event_id aggregate aggregate_seq aggregates
+    occurred_at status outcome version name title commit artifact_digest promotion_order
+    valid_days type tags scopes role
+"""
+NAMING: Final = frozenset(_NAMING.split())
+COMPARED: Final = {
+    "etag": UNFORESEEN_CODES,
+    "username": frozenset({Code.OK, Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED}),
+    "password": frozenset({Code.OK, Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED}),
+    "refresh_token": frozenset({Code.UNAUTHENTICATED}),
+    "leaf_index": SOUGHT_CODES | {Code.OUT_OF_RANGE},
+}
+TOKENS: Final = frozenset({"page_token", "resume_token"})
+MUTATIONS: Final = 16
+
+
+@dataclass(frozen=True)
+class Case:
+    """A request that is wrong, or at least odd, in one way; `value` is what it may echo."""
+
+    method: str
+    label: str
+    raw: bytes
+    expected: Expected
+    codes: frozenset[grpc.StatusCode] = frozenset()
+    value: str = ""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it may be over the limit of the server, which refuses without reading it."""
+        return len(self.raw) >= values.MEBIBYTE
+
+
+@dataclass(frozen=True)
+class Place:
+    """A field somewhere in a request: the fields that lead to it, itself the last."""
+
+    path: tuple[FieldDescriptor, ...]
+
+    @property
+    def field(self) -> FieldDescriptor:
+        """The field itself."""
+        return self.path[-1]
+
+    @property
+    def rules(self) -> validate_pb2.FieldRules:
+        """Its rules, or those of its items if it is a list."""
+        found = self.field.GetOptions().Extensions[validate_pb2.field]
+        return found.repeated.items if self.field.is_repeated else found
+
+    def __str__(self) -> str:
+        return ".".join(field.name for field in self.path)
+
+    def set(self, valid: Message, value: Any) -> bytes:
+        """Return the valid request with another value here, as the only item if it is a list."""
+        changed = type(valid)()
+        changed.CopyFrom(valid)
+        message: Any = changed
+        for field in self.path[:-1]:
+            message = getattr(message, field.name)
+            if field.is_repeated:
+                message = message[0] if message else message.add()
+        name = self.field.name
+        many = value if isinstance(value, list) else [value]
+        if self.field.is_repeated:
+            message.ClearField(name)
+            getattr(message, name).extend(many)
+        elif self.field.message_type is not None:
+            getattr(message, name).CopyFrom(value)
+        else:
+            setattr(message, name, value)
+        return changed.SerializeToString()
+
+    def append(self, valid: Message, fragment: bytes) -> bytes:
+        """Return the valid request followed by bytes inside the message that has this field."""
+        return _appended(valid, self.path, fragment)
+
+
+def _appended(message: Message, path: tuple[FieldDescriptor, ...], fragment: bytes) -> bytes:
+    field = path[0]
+    if len(path) == 1:
+        return message.SerializeToString() + fragment
+    inner = getattr(message, field.name)
+    rest = type(message)()
+    rest.CopyFrom(message)
+    rest.ClearField(field.name)
+    changed = _appended(inner[0] if field.is_repeated else inner, path[1:], fragment)
+    return rest.SerializeToString() + wire.block(field.number, changed)
+
+
+def places(message: Any, above: tuple[FieldDescriptor, ...] = ()) -> Iterator[Place]:
+    """Yield every field of a request's descriptor, and the fields of the messages in it."""
+    for field in message.fields:
+        path = (*above, field)
+        yield Place(path)
+        inner = field.message_type
+        if inner is not None and not inner.full_name.startswith("google.protobuf."):
+            yield from places(inner, path)
+
+
+def cases(method: str, valid: Message) -> Iterator[Case]:
+    """Yield every case of a method, given a request that it accepts."""
+    for place in places(valid.DESCRIPTOR):
+        for label, raw, expected, value in _of_place(place, valid):
+            codes: frozenset[grpc.StatusCode] = frozenset()
+            if expected is not Expected.REFUSED:
+                codes = COMPARED.get(place.field.name, frozenset())
+            yield Case(method, f"{place}: {label}", raw, expected, codes, value)
+    yield from _bytes(method, valid)
+
+
+_Found = Iterator[tuple[str, bytes, Expected, str]]
+
+
+def _of_place(place: Place, valid: Message) -> _Found:
+    field, rules = place.field, place.rules
+    if field.is_repeated:
+        yield from _lists(place, valid)
+    kind = field.message_type.full_name if field.message_type is not None else ""
+    if kind == "google.protobuf.Timestamp":
+        for label, moment, right in values.times():
+            yield label, place.set(valid, moment), _verdict(place, right=right), ""
+    elif kind == "google.protobuf.Struct":
+        yield from _structs(place, valid)
+    elif field.type == FieldDescriptor.TYPE_STRING:
+        yield from _texts(place, valid)
+    elif field.enum_type is not None:
+        for label, number in values.enums(field):
+            right = values.permits_enum(rules, field, number)
+            yield label, place.set(valid, number), _verdict(place, right=right), ""
+    elif field.cpp_type in {
+        FieldDescriptor.CPPTYPE_INT32,
+        FieldDescriptor.CPPTYPE_INT64,
+        FieldDescriptor.CPPTYPE_DOUBLE,
+    }:
+        for label, amount in values.numbers(field):
+            right = values.permits_number(rules, amount)
+            yield label, place.set(valid, amount), _verdict(place, right=right), ""
+    wrong_kind = wire.FIXED32 if field.type != FieldDescriptor.TYPE_FIXED32 else wire.FIXED64
+    fragment = wire.tag(field.number, wrong_kind) + b"abcdabcd"[: 4 if wrong_kind == 5 else 8]
+    yield "wrong wire type", place.append(valid, fragment), Expected.UNFORESEEN, ""
+
+
+def _texts(place: Place, valid: Message) -> _Found:
+    rules = place.rules.string
+    for label, text in values.texts(rules, names=rules.uuid or place.field.name in NAMING):
+        right = values.permits_text(place.rules, text)
+        expected = _verdict(place, right=right)
+        if place.field.name in TOKENS and text:
+            expected = Expected.REFUSED
+        elif right and text and not text.strip():
+            expected = Expected.SOUGHT  # nothing but spaces, of whatever kind, may mean nothing
+        yield label, place.set(valid, text), expected, text
+    for label, raw in values.MALFORMED_TEXT.items():
+        fragment = wire.block(place.field.number, raw)
+        yield label, place.append(valid, fragment), Expected.REFUSED, ""
+
+
+def _structs(place: Place, valid: Message) -> _Found:
+    # A batch answers for each event alone what a single one would be refused for.
+    batch = any(field.is_repeated for field in place.path)
+    for label, made, right in values.structs():
+        expected = Expected.SOUGHT if batch and not right else _verdict(place, right=right)
+        yield label, place.set(valid, made), expected, ""
+    for depth in (19, 20, 21, 30, 99, 100, 101, 1_000):
+        raw = place.append(valid, wire.block(place.field.number, wire.nested_structs(depth)))
+        yield f"depth {depth}", raw, _verdict(place, right=depth <= 20), ""
+
+
+def _lists(place: Place, valid: Message) -> _Found:
+    rules = place.field.GetOptions().Extensions[validate_pb2.field].repeated
+    yield "no items", place.set(valid, []), _verdict(place, right=not rules.min_items), ""
+    if place.field.type != FieldDescriptor.TYPE_STRING:
+        return
+    if rules.unique:
+        allowed = next(iter(getattr(rules.items.string, "in")), "dev1")
+        yield "an item twice", place.set(valid, [allowed] * 2), Expected.REFUSED, ""
+    if rules.max_items and not getattr(rules.items.string, "in"):
+        named = "team:{}" if "aggregates" in str(place) else "item{}"
+        for count in (rules.max_items, rules.max_items + 1):
+            items = [named.format(number) for number in range(count)]
+            right = count <= rules.max_items
+            yield f"{count} items", place.set(valid, items), _verdict(place, right=right), ""
+
+
+def _verdict(place: Place, *, right: bool) -> Expected:
+    if not right:
+        return Expected.REFUSED
+    return Expected.SOUGHT if place.field.name in NAMING else Expected.TAKEN
+
+
+def _bytes(method: str, valid: Message) -> Iterator[Case]:
+    """Yield requests that are no message, and messages with more in them than anybody asked for."""
+    raw = valid.SerializeToString()
+    broken = {
+        "varint cut": raw + b"\x08\xff",
+        "varint too long": raw + b"\x08" + b"\xff" * 11,
+        "wire type 7": raw + b"\x0f",
+        "length beyond the end": raw + wire.tag(900, wire.BYTES) + wire.varint(2**31 - 1),
+        "length of 2^63": raw + wire.tag(900, wire.BYTES) + wire.varint(2**63),
+        "group without an end": raw + wire.tag(900, wire.GROUP),
+        "group without a beginning": raw + wire.tag(900, wire.GROUP_END),
+        "groups 1,000 deep": raw + wire.nested_groups(1_000),
+        "only 0xff": b"\xff" * 64,
+    }
+    for label, bad in broken.items():
+        yield Case(method, label, bad, Expected.REFUSED)
+    unknown = wire.block(900, b"a") + wire.tag(901, wire.VARINT) + wire.varint(1)
+    yield Case(method, "field 0", raw + b"\x00\x00", Expected.UNFORESEEN)
+    yield Case(method, "twice", raw + raw, Expected.UNFORESEEN)
+    yield Case(method, "unknown fields", raw + unknown, Expected.TAKEN)
+    yield Case(method, "10,000 unknown fields", raw + unknown * 5_000, Expected.TAKEN)
+    yield Case(method, "groups 50 deep", raw + wire.nested_groups(50), Expected.TAKEN)
+    stored = _never_stored(valid)
+    for number in range(MUTATIONS):
+        changed = mutated(raw, random.Random(f"{method} {number}"))  # noqa: S311
+        yield Case(method, f"mutation {number}", changed + stored, Expected.UNFORESEEN)
+
+
+def _never_stored(valid: Message) -> bytes:
+    """Return `validate_only` as bytes: at the end of a request it wins over what was before."""
+    field = valid.DESCRIPTOR.fields_by_name.get("validate_only")
+    return b"" if field is None else wire.tag(field.number, wire.VARINT) + b"\x01"
+
+
+def mutated(raw: bytes, source: random.Random) -> bytes:
+    """Return bytes with one to four changes: bits flipped, bytes put in, left out or repeated."""
+    out = bytearray(raw or b"\x0a\x01a")
+    for _ in range(source.randint(1, 4)):
+        at = source.randrange(len(out) + 1)
+        match source.randrange(4):
+            case 0 if at < len(out):
+                out[at] ^= 1 << source.randrange(8)
+            case 1:
+                out[at:at] = source.randbytes(source.randint(1, 4))
+            case 2:
+                del out[at : at + source.randint(1, 4)]
+            case _:
+                out[at:at] = out[at : at + 8]
+    return bytes(out)

@@ -1,0 +1,169 @@
+"""A valid request for every RPC, on things made for that purpose, in the state that it needs.
+
+Requests that would change something only rehearse it (`validate_only`), so that each can be sent
+any number of times and always finds the same state.
+"""
+
+from collections.abc import Mapping
+
+from google.protobuf.message import Message
+from release_manager.audit.v1 import audit_pb2 as audit
+from release_manager.catalog.v1 import catalog_pb2 as catalog
+from release_manager.common.v1 import access_pb2
+from release_manager.deployment.v1 import deployment_pb2 as deployment
+from release_manager.identity.v1 import identity_pb2 as identity
+
+from tests.support.platform import AUDIT, CATALOG, DEPLOYMENT, IDENTITY, PASSWORD, Platform
+from tests.support.raw_calls import Metadata
+from tests.support.things_made import COMMIT, DEV, Made, Maker, event
+
+
+async def valid_requests(
+    platform: Platform, admin: Metadata, writer: Metadata
+) -> Mapping[str, Message]:
+    """Return a request that each method accepts, by the method's full name."""
+    made = await Maker(platform, admin).everything(writer)
+    groups = {
+        AUDIT: _audit(made),
+        IDENTITY: _identity(made),
+        CATALOG: _catalog(made),
+        DEPLOYMENT: _deployment(made) | _deployment_reads(made),
+    }
+    return {
+        f"/{service}/{name}": request
+        for service, requests in groups.items()
+        for name, request in requests.items()
+    }
+
+
+def _audit(made: Made) -> dict[str, Message]:
+    return {
+        "LogAction": audit.LogActionRequest(event=event()),
+        "LogActions": audit.LogActionsRequest(events=[event()]),
+        "GetAuditLog": audit.GetAuditLogRequest(id=made.entry),
+        "ListAuditLogs": audit.ListAuditLogsRequest(),
+        "ExportAuditLogs": audit.ExportAuditLogsRequest(
+            filter=audit.AuditLogFilter(resource_type="ticket")
+        ),
+        "GetAggregateSequences": audit.GetAggregateSequencesRequest(aggregates=["team:1"]),
+    }
+
+
+def _identity(made: Made) -> dict[str, Message]:
+    return {
+        "Login": identity.LoginRequest(username="viewer2", password=PASSWORD),
+        "Refresh": identity.RefreshRequest(refresh_token="a" * 43),
+        "Logout": identity.LogoutRequest(),
+        "WhoAmI": identity.WhoAmIRequest(),
+        "GetUser": identity.GetUserRequest(user="dev1"),
+        "ListUsers": identity.ListUsersRequest(),
+        "CreateServiceAccount": identity.CreateServiceAccountRequest(
+            name="corpus-new", owner="dev1", role=access_pb2.ROLE_VIEWER, validate_only=True
+        ),
+        "GetServiceAccount": identity.GetServiceAccountRequest(service_account=made.account),
+        "ListServiceAccounts": identity.ListServiceAccountsRequest(),
+        "CreateApiToken": identity.CreateApiTokenRequest(
+            service_account=made.account, description="rehearsal", validate_only=True
+        ),
+        "ListApiTokens": identity.ListApiTokensRequest(service_account=made.account),
+        "RevokeApiToken": identity.RevokeApiTokenRequest(
+            api_token_id=made.token, validate_only=True
+        ),
+    }
+
+
+def _catalog(made: Made) -> dict[str, Message]:
+    service = made.published.partition("@")[0]
+    return {
+        "CreateTeam": catalog.CreateTeamRequest(name="Corpus", validate_only=True),
+        "GetTeam": catalog.GetTeamRequest(team="platform"),
+        "ListTeams": catalog.ListTeamsRequest(),
+        "CreateService": catalog.CreateServiceRequest(
+            name="corpus-new", team="Platform", validate_only=True
+        ),
+        "GetService": catalog.GetServiceRequest(service=service),
+        "ListServices": catalog.ListServicesRequest(),
+        "CreateEnvironment": catalog.CreateEnvironmentRequest(
+            name="Corpus",
+            type=catalog.ENVIRONMENT_TYPE_DEV,
+            promotion_order=7,
+            validate_only=True,
+        ),
+        "GetEnvironment": catalog.GetEnvironmentRequest(environment="prod"),
+        "ListEnvironments": catalog.ListEnvironmentsRequest(),
+        "CreateRelease": catalog.CreateReleaseRequest(
+            service=service, version="9.0.0", commit=COMMIT, validate_only=True
+        ),
+        "GetRelease": catalog.GetReleaseRequest(release=made.published),
+        "ListReleases": catalog.ListReleasesRequest(),
+        "PublishRelease": catalog.PublishReleaseRequest(release=made.draft, validate_only=True),
+        "CreateRunbook": catalog.CreateRunbookRequest(
+            service=service, title="New", content="Look.", tags=["corpus"], validate_only=True
+        ),
+        "GetRunbook": catalog.GetRunbookRequest(runbook=made.runbook),
+        "ListRunbooks": catalog.ListRunbooksRequest(),
+        "ReconcileAudit": catalog.ReconcileAuditRequest(),
+    }
+
+
+def _deployment(made: Made) -> dict[str, Message]:
+    return {
+        "CreateDeployment": deployment.CreateDeploymentRequest(
+            release=made.published, environment=DEV, validate_only=True
+        ),
+        "PromoteRelease": deployment.PromoteReleaseRequest(
+            release=made.published, environment=DEV, validate_only=True
+        ),
+        "ExecuteRollback": deployment.ExecuteRollbackRequest(
+            deployment=made.completed, reason="corpus", validate_only=True
+        ),
+        "ApproveDeployment": deployment.ApproveDeploymentRequest(
+            deployment=made.waiting, validate_only=True
+        ),
+        "RejectDeployment": deployment.RejectDeploymentRequest(
+            deployment=made.waiting, comment="corpus", validate_only=True
+        ),
+        "StartDeployment": deployment.StartDeploymentRequest(
+            deployment=made.pending, validate_only=True
+        ),
+        "FinishDeployment": deployment.FinishDeploymentRequest(
+            deployment=made.running,
+            outcome=deployment.DEPLOYMENT_OUTCOME_COMPLETED,
+            validate_only=True,
+        ),
+        "CancelDeployment": deployment.CancelDeploymentRequest(
+            deployment=made.pending, reason="corpus", validate_only=True
+        ),
+        "UpdatePipelineStage": deployment.UpdatePipelineStageRequest(
+            deployment=made.staged,
+            stage="build",
+            status=deployment.STAGE_STATUS_IN_PROGRESS,
+            validate_only=True,
+        ),
+        "RecordDeploymentMetrics": deployment.RecordDeploymentMetricsRequest(
+            deployment=made.completed,
+            metrics=[deployment.NewDeploymentMetric(name="latency", value=1.5, unit="ms")],
+            validate_only=True,
+        ),
+    }
+
+
+def _deployment_reads(made: Made) -> dict[str, Message]:
+    service = made.published.partition("@")[0]
+    return {
+        "GetDeployment": deployment.GetDeploymentRequest(deployment=made.completed),
+        "ListDeployments": deployment.ListDeploymentsRequest(),
+        "GetApproval": deployment.GetApprovalRequest(approval=made.approval),
+        "ListApprovals": deployment.ListApprovalsRequest(),
+        "GetRollback": deployment.GetRollbackRequest(rollback=made.rollback),
+        "ListRollbacks": deployment.ListRollbacksRequest(),
+        "GetPipelineStage": deployment.GetPipelineStageRequest(pipeline_stage=made.stage),
+        "ListPipelineStages": deployment.ListPipelineStagesRequest(deployment=made.staged),
+        "GetDeploymentMetric": deployment.GetDeploymentMetricRequest(deployment_metric=made.metric),
+        "ListDeploymentMetrics": deployment.ListDeploymentMetricsRequest(deployment=made.completed),
+        "GetEnvironmentStatus": deployment.GetEnvironmentStatusRequest(
+            service=service, environment=DEV
+        ),
+        "ListEnvironmentStatuses": deployment.ListEnvironmentStatusesRequest(),
+        "ReconcileAudit": deployment.ReconcileAuditRequest(),
+    }
