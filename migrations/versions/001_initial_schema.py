@@ -202,6 +202,8 @@ CREATE UNIQUE INDEX uq_deployments_completed_seq
 CREATE INDEX ix_deployments_release_id_environment_id ON deployments (release_id, environment_id);
 CREATE INDEX ix_deployments_service_id_environment_id_deployed_at
     ON deployments (service_id, environment_id, deployed_at);
+CREATE INDEX ix_deployments_service_id_environment_id_touched_at
+    ON deployments (service_id, environment_id, touched_at) WHERE touched_at IS NOT NULL;
 CREATE INDEX ix_deployments_environment_id ON deployments (environment_id);
 CREATE INDEX ix_deployments_deployed_by ON deployments (deployed_by);
 CREATE INDEX ix_deployments_status ON deployments (status);

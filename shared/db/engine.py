@@ -13,6 +13,8 @@ STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 5_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
 CONNECT_TIMEOUT_S = 5.0
+# As long as a lock may take: whoever waits for a connection mostly waits for such a lock.
+POOL_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 35.0
 
 
@@ -42,7 +44,7 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=2.0,
+            pool_timeout=POOL_TIMEOUT_S,
             pool_pre_ping=False,
             connect_args={
                 "server_settings": settings,

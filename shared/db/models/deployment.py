@@ -74,6 +74,13 @@ class Deployment(Versioned, Schema):
         ),
         Index(None, "release_id", "environment_id"),
         Index(None, "service_id", "environment_id", "deployed_at"),
+        Index(
+            None,
+            "service_id",
+            "environment_id",
+            "touched_at",
+            postgresql_where=text("touched_at IS NOT NULL"),
+        ),
         Index(None, "environment_id"),
         Index(None, "deployed_by"),
         Index(None, "status"),
