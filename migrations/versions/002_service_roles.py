@@ -45,9 +45,17 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
 END $$
 """
 
+# Where the role is there already, only its maker may grant it; a login that has it needs no grant.
+TAKE_ROLE = """
+DO $$ BEGIN
+    IF NOT pg_has_role(CURRENT_USER, '{role}', 'MEMBER') THEN
+        GRANT {role} TO CURRENT_USER;
+    END IF;
+END $$
+"""
+
 DROP_ROLE = """
 DO $$ BEGIN
-    DROP OWNED BY {role};
     DROP ROLE {role};
 EXCEPTION WHEN dependent_objects_still_exist THEN NULL;
 END $$
@@ -58,7 +66,7 @@ def upgrade() -> None:
     """Create the roles, let the migrating login take them, and grant their rights."""
     for role in ROLES:
         op.execute(CREATE_ROLE.format(role=role))
-        op.execute(f"GRANT {role} TO CURRENT_USER")
+        op.execute(TAKE_ROLE.format(role=role))
         op.execute(f"GRANT USAGE ON SCHEMA public TO {role}")
     for grant in GRANTS:
         op.execute(grant)
@@ -67,4 +75,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take the rights back, and drop the roles that nothing else uses."""
     for role in reversed(ROLES):
+        op.execute(f"DROP OWNED BY {role}")  # its rights in this database; it owns nothing
         op.execute(DROP_ROLE.format(role=role))

@@ -180,7 +180,7 @@ class Changes:
                 if rehearsal:
                     raise _NothingStored
                 await append_events(
-                    tx, producer=self._producer, call=call, now=now, events=change.events
+                    tx, producer=self._producer, call=call, now=change.now, events=change.events
                 )
                 if memory and change.refusal is None:
                     response.audit.event_ids.extend(str(event) for event, _ in change.events)

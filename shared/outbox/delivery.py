@@ -113,7 +113,7 @@ class Delivery:
             change = Change(tx, BY_ITSELF, now)
             await work(change)
             await append_events(
-                tx, producer=self._producer, call=None, now=now, events=change.events
+                tx, producer=self._producer, call=None, now=change.now, events=change.events
             )
         if change.events:
             self.relay.wake()

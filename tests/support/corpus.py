@@ -50,8 +50,7 @@ _NAMING = """
     id leaf_index team owner user service environment release target_release runbook deployment
     approvers approver deployed_by approval rollback pipeline_stage deployment_metric
     service_account api_token_id stage event_id aggregate aggregate_seq aggregates
-    occurred_at status outcome version name title commit artifact_digest promotion_order
-    valid_days type tags scopes role
+    occurred_at status outcome
 """
 NAMING: Final = frozenset(_NAMING.split())
 COMPARED: Final = {

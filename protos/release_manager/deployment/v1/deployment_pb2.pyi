@@ -989,7 +989,9 @@ class CreateDeploymentRequest(_message.Message):
     """Optional. Check everything, answer as usual, and store nothing."""
     @_builtins.property
     def approvers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. People to ask for approval: user names or ids. Others who qualify may approve as well."""
+        """Optional. People to ask for approval: user names or ids. Others who qualify may approve as well.
+        Nobody is asked where the policy asks for no approval.
+        """
 
     def __init__(
         self,
@@ -1069,7 +1071,9 @@ class PromoteReleaseRequest(_message.Message):
     """Optional. Check everything, answer as usual, and store nothing."""
     @_builtins.property
     def approvers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. People to ask for approval: user names or ids. Others who qualify may approve as well."""
+        """Optional. People to ask for approval: user names or ids. Others who qualify may approve as well.
+        Nobody is asked where the policy asks for no approval.
+        """
 
     def __init__(
         self,
