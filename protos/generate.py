@@ -51,7 +51,7 @@ def stale_files() -> list[str]:
         expected = {path.relative_to(fresh): path for path in fresh.rglob("*") if path.is_file()}
         committed = {
             path.relative_to(ROOT)
-            for pattern in ("*_pb2*.py", "*_pb2*.pyi", "*.binpb")
+            for pattern in ("*_pb2*.py", "*_pb2*.pyi", "descriptors.binpb")
             for path in ROOT.rglob(pattern)
         }
         differing = [

@@ -1,6 +1,6 @@
 """Every error of the product, declared once: a reason, a kind and the facts it carries.
 
-The docstring of an error is the sentence its caller reads, with the facts filled in; its name is
+The docstring of an error is the sentence its caller reads, with the facts filled in, its name is
 the reason on the wire (`ErrorReason` in `common/v1/errors.proto`; a test keeps both equal).
 Rules and operations raise these and know nothing of gRPC: `shared.rpc.status` maps kinds to codes.
 """
@@ -58,8 +58,9 @@ class DomainError(Exception):
     kind: ClassVar[Kind]
     reason: ClassVar[str]
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, kind: Kind) -> None:
         """Derive the reason from the class name: `SlotTaken` is `SLOT_TAKEN`."""
+        cls.kind = kind
         cls.reason = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).upper()
 
     def __init__(
@@ -79,375 +80,271 @@ class DomainError(Exception):
         super().__init__(sentence.format_map(self.facts))
 
 
-class ValidationFailed(DomainError):
+class ValidationFailed(DomainError, kind=Kind.INVALID):
     """The request breaks {count} of the documented rules: {first}. Correct the fields named in the
     details and send it again.
     """
 
-    kind = Kind.INVALID
+
+class MalformedRequest(DomainError, kind=Kind.INVALID):
+    """The request is no {message}. Check that client and server use the same protos."""
 
 
-class MalformedRequest(DomainError):
-    """The request could not be decoded as {message}. Check that client and server use the same
-    protos.
-    """
-
-    kind = Kind.INVALID
-
-
-class PageTokenInvalid(DomainError):
+class PageTokenInvalid(DomainError, kind=Kind.INVALID):
     """The page token does not belong to this query. Start again without a page token and keep
     every other argument unchanged between pages.
     """
 
-    kind = Kind.INVALID
+
+class RequestIdReused(DomainError, kind=Kind.INVALID):
+    """Request id {request_id} was used for a different request. Use a new UUID for each one."""
 
 
-class RequestIdReused(DomainError):
-    """Request id {request_id} was already used for a different request. Use a new UUID for each
-    new request.
-    """
-
-    kind = Kind.INVALID
-
-
-class CredentialsMissing(DomainError):
+class CredentialsMissing(DomainError, kind=Kind.UNAUTHENTICATED):
     """No credentials were sent. Log in with IdentityService/Login and send the access token as the
     metadata "authorization: Bearer TOKEN".
     """
 
-    kind = Kind.UNAUTHENTICATED
 
-
-class TokenRejected(DomainError):
+class TokenRejected(DomainError, kind=Kind.UNAUTHENTICATED):
     """The token is not valid here or has expired. Log in again, or refresh the session."""
 
-    kind = Kind.UNAUTHENTICATED
 
-
-class LoginRefused(DomainError):
+class LoginRefused(DomainError, kind=Kind.UNAUTHENTICATED):
     """The user name or password is wrong, or the account cannot log in now. Check both, wait a
     moment and try again.
     """
 
-    kind = Kind.UNAUTHENTICATED
+
+class RoleRequired(DomainError, kind=Kind.DENIED):
+    """This call needs the role {required} or higher; you have {role}. Ask somebody who has it."""
 
 
-class RoleRequired(DomainError):
-    """This call needs the role {required} or higher; you have {role}. Ask an administrator, or
-    somebody with that role.
-    """
-
-    kind = Kind.DENIED
-
-
-class ScopeRequired(DomainError):
+class ScopeRequired(DomainError, kind=Kind.DENIED):
     """This call needs a service account with the scope {scope}. Ask an administrator to add it to
     the account.
     """
 
-    kind = Kind.DENIED
 
-
-class NotPermitted(DomainError):
+class NotPermitted(DomainError, kind=Kind.DENIED):
     """You may not {action} here: {because}."""
 
-    kind = Kind.DENIED
 
-
-class ResourceNotFound(DomainError):
+class ResourceNotFound(DomainError, kind=Kind.MISSING):
     """There is no {resource_type} {resource}. Check the name or id; list what exists with the
     matching List call.
     """
 
-    kind = Kind.MISSING
+
+class ResourceExists(DomainError, kind=Kind.EXISTS):
+    """A {resource_type} {resource} already exists. Choose another name, or read that one."""
 
 
-class ResourceExists(DomainError):
-    """A {resource_type} {resource} already exists. Choose another name, or read the existing one."""
-
-    kind = Kind.EXISTS
-
-
-class ReleaseContentDiffers(DomainError):
+class ReleaseContentDiffers(DomainError, kind=Kind.EXISTS):
     """Release {release} is already published with other content ({parts}). Publish the new
     content under a new version.
     """
 
-    kind = Kind.EXISTS
 
-
-class DeploymentExists(DomainError):
+class DeploymentExists(DomainError, kind=Kind.EXISTS):
     """Release {release} is already {status} in {environment} as deployment {deployment}. Follow
     that deployment instead.
     """
 
-    kind = Kind.EXISTS
 
-
-class RollbackExists(DomainError):
+class RollbackExists(DomainError, kind=Kind.EXISTS):
     """A rollback of {service} in {environment} is already running as deployment {deployment}.
     Follow that one, or wait until it has ended.
     """
 
-    kind = Kind.EXISTS
 
-
-class DecisionExists(DomainError):
+class DecisionExists(DomainError, kind=Kind.EXISTS):
     """You have already decided {decision} on deployment {deployment}. A decision cannot be
     replaced by another one.
     """
 
-    kind = Kind.EXISTS
 
-
-class EventIdReused(DomainError):
+class EventIdReused(DomainError, kind=Kind.EXISTS):
     """Event id {event_id} is already in the ledger with other content, at index {leaf_index}. Use
     a new event id for a new event.
     """
 
-    kind = Kind.EXISTS
 
-
-class AggregateSequenceReused(DomainError):
+class AggregateSequenceReused(DomainError, kind=Kind.EXISTS):
     """Sequence {aggregate_seq} of {aggregate} is already in the ledger under event id {event_id}.
     Send each version of an aggregate under one event id.
     """
 
-    kind = Kind.EXISTS
 
-
-class IllegalTransition(DomainError):
+class IllegalTransition(DomainError, kind=Kind.PRECONDITION):
     """{subject} is {status}, which does not allow {action}. Allowed now: {allowed}."""
 
-    kind = Kind.PRECONDITION
+
+class GateUnsatisfied(DomainError, kind=Kind.PRECONDITION):
+    """The deployment cannot go ahead: {summary}. The details name each gate and what satisfies
+    it.
+    """
 
 
-class GateUnsatisfied(DomainError):
-    """The deployment cannot go ahead: {summary}. The details name each gate and what satisfies it."""
-
-    kind = Kind.PRECONDITION
-
-
-class NotEnoughApprovers(DomainError):
+class NotEnoughApprovers(DomainError, kind=Kind.PRECONDITION):
     """{environment} needs {needed} approvers and only {eligible} people may approve this
     deployment. Have somebody else request it, or ask an administrator to add approvers.
     """
 
-    kind = Kind.PRECONDITION
 
-
-class StageOutOfOrder(DomainError):
+class StageOutOfOrder(DomainError, kind=Kind.PRECONDITION):
     """Stage {stage} cannot go to {status} before {blocking} has ended. Update the earlier stages
     first.
     """
 
-    kind = Kind.PRECONDITION
 
-
-class StageResultFinal(DomainError):
+class StageResultFinal(DomainError, kind=Kind.PRECONDITION):
     """Stage {stage} has already ended as {status}. The result of a finished attempt cannot be
     changed.
     """
 
-    kind = Kind.PRECONDITION
 
-
-class StagesDriveDeployment(DomainError):
+class StagesDriveDeployment(DomainError, kind=Kind.PRECONDITION):
     """Deployment {deployment} has stages, which start and finish it. Call UpdatePipelineStage
     instead.
     """
 
-    kind = Kind.PRECONDITION
 
-
-class NothingDeployed(DomainError):
+class NothingDeployed(DomainError, kind=Kind.PRECONDITION):
     """Deployment {deployment} never touched {environment}. {running}"""
 
-    kind = Kind.PRECONDITION
+
+class NoStableRelease(DomainError, kind=Kind.PRECONDITION):
+    """There is no earlier stable release of {service} in {environment} to go back to.
+    {candidates}
+    """
 
 
-class NoStableRelease(DomainError):
-    """There is no earlier stable release of {service} in {environment} to go back to. {candidates}"""
-
-    kind = Kind.PRECONDITION
-
-
-class RollbackBlocked(DomainError):
+class RollbackBlocked(DomainError, kind=Kind.PRECONDITION):
     """Going back from {release} is blocked, because it is flagged irreversible. Roll forward with
     a new release.
     """
 
-    kind = Kind.PRECONDITION
 
-
-class TargetNeverDeployed(DomainError):
+class TargetNeverDeployed(DomainError, kind=Kind.PRECONDITION):
     """Release {release} has never completed in {environment}. Name a release that has, or deploy
     it in the ordinary way.
     """
 
-    kind = Kind.PRECONDITION
 
-
-class SlotTaken(DomainError):
+class SlotTaken(DomainError, kind=Kind.PRECONDITION):
     """{service} in {environment} is busy with deployment {deployment}, which is {status}. Wait for
     it, cancel it, or repeat the call with preempt.
     """
 
-    kind = Kind.PRECONDITION
 
-
-class ReleaseIncomplete(DomainError):
+class ReleaseIncomplete(DomainError, kind=Kind.PRECONDITION):
     """Release {release} cannot be published without {missing}. Create the release with it, then
     publish.
     """
 
-    kind = Kind.PRECONDITION
 
-
-class ReleaseInUse(DomainError):
+class ReleaseInUse(DomainError, kind=Kind.PRECONDITION):
     """Release {release} is {use} in {environment}. It cannot be abandoned now."""
 
-    kind = Kind.PRECONDITION
 
-
-class ResourceReferenced(DomainError):
+class ResourceReferenced(DomainError, kind=Kind.PRECONDITION):
     """{resource_type} {resource} is still used by {used_by}."""
 
-    kind = Kind.PRECONDITION
 
-
-class ReferenceInactive(DomainError):
+class ReferenceInactive(DomainError, kind=Kind.PRECONDITION):
     """The {resource_type} {resource} is not active. Choose an active one."""
 
-    kind = Kind.PRECONDITION
 
-
-class EventTooOld(DomainError):
+class EventTooOld(DomainError, kind=Kind.PRECONDITION):
     """Event id {event_id} is older than the {horizon_days} days within which duplicates are
     recognized. Send the event under a new id.
     """
 
-    kind = Kind.PRECONDITION
 
-
-class EtagMismatch(DomainError):
+class EtagMismatch(DomainError, kind=Kind.CONFLICT):
     """The {resource_type} has changed since you read it: its version is {current}. Read it again
     and repeat the change.
     """
 
-    kind = Kind.CONFLICT
 
-
-class StaleRollback(DomainError):
+class StaleRollback(DomainError, kind=Kind.CONFLICT):
     """Deployment {deployment} is no longer the latest in {environment}; deployment {latest} is.
     Look at that one and decide again.
     """
 
-    kind = Kind.CONFLICT
 
-
-class ConcurrentChange(DomainError):
+class ConcurrentChange(DomainError, kind=Kind.CONFLICT):
     """Somebody else is changing the same thing at this moment. Repeat the call with the same
     request id.
     """
 
-    kind = Kind.CONFLICT
 
-
-class LeaseLost(DomainError):
+class LeaseLost(DomainError, kind=Kind.CONFLICT):
     """The lease of deployment {deployment} is not yours any more. Claim the deployment again
     before you go on.
     """
 
-    kind = Kind.CONFLICT
 
-
-class LoginBusy(DomainError):
+class LoginBusy(DomainError, kind=Kind.EXHAUSTED):
     """Too many people are logging in at this moment. Try again shortly."""
 
-    kind = Kind.EXHAUSTED
 
-
-class AppendQueueFull(DomainError):
+class AppendQueueFull(DomainError, kind=Kind.EXHAUSTED):
     """The ledger's queue is full. Repeat the call with the same event id after the delay in the
     details.
     """
 
-    kind = Kind.EXHAUSTED
 
-
-class ExportSlotsTaken(DomainError):
+class ExportSlotsTaken(DomainError, kind=Kind.EXHAUSTED):
     """{running} exports are running already. Wait until one ends."""
 
-    kind = Kind.EXHAUSTED
 
-
-class DatabaseFull(DomainError):
+class DatabaseFull(DomainError, kind=Kind.EXHAUSTED):
     """The database has no space left. An operator must free some; nothing was changed."""
 
-    kind = Kind.EXHAUSTED
 
-
-class TooManyConnections(DomainError):
+class TooManyConnections(DomainError, kind=Kind.EXHAUSTED):
     """The database accepts no more connections at this moment. Try again shortly."""
 
-    kind = Kind.EXHAUSTED
 
-
-class AuditBacklog(DomainError):
+class AuditBacklog(DomainError, kind=Kind.UNAVAILABLE):
     """The audit service has not acknowledged changes for too long ({pending} wait), so new changes
     are refused. Try again later; an operator should look at the audit service.
     """
 
-    kind = Kind.UNAVAILABLE
 
-
-class DatabaseUnavailable(DomainError):
+class DatabaseUnavailable(DomainError, kind=Kind.UNAVAILABLE):
     """The database cannot be reached at this moment. Try again shortly with the same request id."""
 
-    kind = Kind.UNAVAILABLE
 
-
-class AuditUnavailable(DomainError):
+class AuditUnavailable(DomainError, kind=Kind.UNAVAILABLE):
     """The audit service cannot be reached at this moment. Try again shortly with the same event
     id.
     """
 
-    kind = Kind.UNAVAILABLE
 
-
-class ServerStopping(DomainError):
+class ServerStopping(DomainError, kind=Kind.UNAVAILABLE):
     """This server is shutting down. Repeat the call; a stream continues from its last position."""
 
-    kind = Kind.UNAVAILABLE
 
-
-class DeadlineTooShort(DomainError):
+class DeadlineTooShort(DomainError, kind=Kind.DEADLINE):
     """The deadline leaves no time to do the work. Repeat the call with a longer one and the same
     request id.
     """
 
-    kind = Kind.DEADLINE
 
-
-class DeadlineExceeded(DomainError):
+class DeadlineExceeded(DomainError, kind=Kind.DEADLINE):
     """The call was not finished before its deadline. Repeat it with the same request id and a
     longer deadline.
     """
 
-    kind = Kind.DEADLINE
 
-
-class PositionOutOfRange(DomainError):
+class PositionOutOfRange(DomainError, kind=Kind.RANGE):
     """The position {position} is beyond the end of the ledger, which has {size} entries."""
 
-    kind = Kind.RANGE
 
-
-class UnexpectedError(DomainError):
+class UnexpectedError(DomainError, kind=Kind.INTERNAL):
     """Something failed that should not have. Quote request {request_id} to the operators of this
     service.
     """
-
-    kind = Kind.INTERNAL

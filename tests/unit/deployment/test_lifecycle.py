@@ -87,7 +87,7 @@ def test_every_status_that_is_not_final_has_an_end() -> None:
         assert advance(status, action) in FINAL
 
 
-@pytest.mark.parametrize(("status", "claimed"), list(product(OPEN, (True, False))))
+@pytest.mark.parametrize(("status", "claimed"), list(product(sorted(OPEN), (True, False))))
 def test_only_claimed_running_work_is_asked_to_stop(
     status: DeploymentStatus, *, claimed: bool
 ) -> None:

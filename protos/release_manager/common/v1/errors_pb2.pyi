@@ -33,8 +33,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"count": "1", "first": "name: must be 1 to 63 characters"}
     """
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 2
-    """INVALID_ARGUMENT. The request could not be decoded as {message}. Check that client and server
-    use the same protos.
+    """INVALID_ARGUMENT. The request is no {message}. Check that client and server use the same
+    protos.
 
     Example: {"message": "release_manager.catalog.v1.CreateTeamRequest"}
     """
@@ -45,8 +45,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {}
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 4
-    """INVALID_ARGUMENT. Request id {request_id} was already used for a different request. Use a new
-    UUID for each new request.
+    """INVALID_ARGUMENT. Request id {request_id} was used for a different request. Use a new UUID for
+    each one.
 
     Example: {"request_id": "018f4e6a-1111-7aaa-8bbb-0123456789ab"}
     """
@@ -69,8 +69,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {}
     """
     ERROR_REASON_ROLE_REQUIRED: _ErrorReason.ValueType  # 8
-    """PERMISSION_DENIED. This call needs the role {required} or higher; you have {role}. Ask an
-    administrator, or somebody with that role.
+    """PERMISSION_DENIED. This call needs the role {required} or higher; you have {role}. Ask
+    somebody who has it.
 
     Example: {"required": "lead", "role": "developer"}
     """
@@ -351,8 +351,8 @@ fields named in the details and send it again.
 Example: {"count": "1", "first": "name: must be 1 to 63 characters"}
 """
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 2
-"""INVALID_ARGUMENT. The request could not be decoded as {message}. Check that client and server
-use the same protos.
+"""INVALID_ARGUMENT. The request is no {message}. Check that client and server use the same
+protos.
 
 Example: {"message": "release_manager.catalog.v1.CreateTeamRequest"}
 """
@@ -363,8 +363,8 @@ token and keep every other argument unchanged between pages.
 Example: {}
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 4
-"""INVALID_ARGUMENT. Request id {request_id} was already used for a different request. Use a new
-UUID for each new request.
+"""INVALID_ARGUMENT. Request id {request_id} was used for a different request. Use a new UUID for
+each one.
 
 Example: {"request_id": "018f4e6a-1111-7aaa-8bbb-0123456789ab"}
 """
@@ -387,8 +387,8 @@ both, wait a moment and try again.
 Example: {}
 """
 ERROR_REASON_ROLE_REQUIRED: ErrorReason.ValueType  # 8
-"""PERMISSION_DENIED. This call needs the role {required} or higher; you have {role}. Ask an
-administrator, or somebody with that role.
+"""PERMISSION_DENIED. This call needs the role {required} or higher; you have {role}. Ask
+somebody who has it.
 
 Example: {"required": "lead", "role": "developer"}
 """
