@@ -82,8 +82,8 @@ def first_at_or_after(moment: datetime) -> Statement:
 
 
 def id_floor(moment: datetime) -> UUID:
-    """Return the lowest id that an entry stored at `moment` can have."""
-    milliseconds, rest = divmod(microseconds(moment), 1000)
+    """Return the lowest id that an entry stored at `moment` can have; ids begin in 1970."""
+    milliseconds, rest = divmod(max(microseconds(moment), 0), 1000)
     return UUID(int=milliseconds << 80 | (0x7000 | rest * 4) << 64)
 
 

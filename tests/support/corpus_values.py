@@ -88,6 +88,9 @@ MALFORMED_TEXT = {
 }
 
 
+SPACES = "\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+
+
 def texts(rules: validate_pb2.StringRules, *, names: bool) -> Iterator[tuple[str, str]]:
     """Yield the texts for a field, its own limits among them; `names` if it names something."""
     yield from TEXTS.items()
@@ -111,8 +114,8 @@ def permits_text(rules: validate_pb2.FieldRules, value: str) -> bool:
     """Say whether the rules of a text field, or of the items of a list, accept a value."""
     wanted = rules.string
     allowed = getattr(wanted, "in")
-    # The classes of RE2, in which the protos are written, know ASCII alone.
-    pattern = wanted.pattern.replace("$", r"\Z")
+    # The classes of RE2, in which the protos are written, know ASCII alone; \p{Z} are all spaces.
+    pattern = wanted.pattern.replace("$", r"\Z").replace(r"\p{Z}", SPACES)
     optional = rules.ignore == validate_pb2.IGNORE_IF_ZERO_VALUE and not value
     return optional or all(
         (

@@ -150,7 +150,7 @@ class AuditEvent(_message.Message):
     @_builtins.property
     def details(self) -> _struct_pb2.Struct:
         """Optional. Anything worth keeping, as a JSON object of at most 64 KiB, 20 levels and 1,000 keys.
-        Numbers are IEEE 754 doubles, whole ones exact up to 2^53; send larger ones as strings.
+        Numbers are IEEE 754 doubles, whole ones up to 2^53 - 1; send larger ones as strings.
         """
 
     def __init__(

@@ -93,8 +93,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"resource_type": "release", "resource": "auth@1.4.0"}
     """
     ERROR_REASON_RESOURCE_EXISTS: _ErrorReason.ValueType  # 12
-    """ALREADY_EXISTS. A {resource_type} {resource} already exists. Choose another name, or read the
-    existing one.
+    """ALREADY_EXISTS. A {resource_type} {resource} already exists. Choose another name, or read that
+    one.
 
     Example: {"resource_type": "team", "resource": "Platform"}
     """
@@ -411,8 +411,8 @@ the matching List call.
 Example: {"resource_type": "release", "resource": "auth@1.4.0"}
 """
 ERROR_REASON_RESOURCE_EXISTS: ErrorReason.ValueType  # 12
-"""ALREADY_EXISTS. A {resource_type} {resource} already exists. Choose another name, or read the
-existing one.
+"""ALREADY_EXISTS. A {resource_type} {resource} already exists. Choose another name, or read that
+one.
 
 Example: {"resource_type": "team", "resource": "Platform"}
 """

@@ -1,0 +1,1 @@
+"""The parts of the manuals that are read from the schema, the contract and the code."""

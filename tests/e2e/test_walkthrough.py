@@ -1,0 +1,97 @@
+"""The README's walkthrough, run exactly as it is printed, against `python -m services`."""
+
+import csv
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.support.grpcurl import install
+from tests.support.machine import Machine, own_environment
+
+ROOT = Path(__file__).parents[2]
+HEADER = "ID,User ID,Action,Resource Type,Resource ID,Details,IP Address,User Agent,Created At"
+VERSIONS = """
+    SELECT sum(row_version) FROM (
+        SELECT row_version FROM teams UNION ALL SELECT row_version FROM users
+        UNION ALL SELECT row_version FROM services UNION ALL SELECT row_version FROM environments
+        UNION ALL SELECT row_version FROM releases UNION ALL SELECT row_version FROM runbooks
+        UNION ALL SELECT row_version FROM sessions
+        UNION ALL SELECT row_version FROM service_accounts
+        UNION ALL SELECT row_version FROM deployments
+    ) AS aggregates
+"""
+pytestmark = pytest.mark.timeout(300)
+
+
+def walkthrough() -> str:
+    """Return the commands of the README's section, in their order."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## A release from end to end")[1].split("\n## ")[0]
+    return "\n".join(re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL))
+
+
+@pytest.fixture
+def machine() -> Iterator[tuple[Machine, dict[str, str]]]:
+    """Bring everything up, freshly seeded."""
+    with own_environment() as environment:
+        environment["BCRYPT_ROUNDS"] = "4"
+        with Machine(environment) as running:
+            running.wait_for("\nready\n")
+            yield running, environment
+
+
+async def test_the_walkthrough_works_as_printed(
+    machine: tuple[Machine, dict[str, str]], tmp_path: Path
+) -> None:
+    """Every command succeeds, the board is as the text says, and the CSV is complete."""
+    running, environment = machine
+    install(tmp_path)
+    shell = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        **{name: environment[f"{name}_ADDRESS"] for name in ("AUDIT", "CATALOG", "DEPLOYMENT")},
+    }
+
+    done = subprocess.run(  # noqa: ASYNC221  (nothing else runs in this loop)
+        ["bash", "-euo", "pipefail", "-c", walkthrough()],
+        cwd=tmp_path,
+        env=shell,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    board = done.stdout[done.stdout.rindex('"statuses"') :]
+    assert re.findall(r'"liveRelease": *"([^"]*)"', board) == ["payment@2.0.0"] * 3
+    exported = (tmp_path / "audit.csv").read_text(encoding="utf-8")
+    assert exported.startswith(HEADER + "\n")
+    rows = list(csv.DictReader(exported.splitlines()))
+    await assert_one_row_for_every_version(running, rows)
+
+
+async def assert_one_row_for_every_version(running: Machine, rows: list[dict[str, str]]) -> None:
+    """Compare the exported rows with the versions of all aggregates, and look who made them."""
+    connection = await asyncpg.connect(running.database_url())
+    try:
+        made = await connection.fetchval(VERSIONS)
+        pending = await connection.fetchval("SELECT count(*) FROM outbox WHERE sent_at IS NULL")
+        producers = await connection.fetch(
+            "SELECT producer, count(*) FROM audit_logs GROUP BY producer"
+        )
+    finally:
+        await connection.close()
+    assert pending == 0
+    by_producer = {row["producer"]: row["count"] for row in producers}
+    assert by_producer["seed"] == 20
+    assert by_producer["catalog"] + by_producer["deployment"] == made
+    assert len(rows) == sum(by_producer.values())
+    changes = [row for row in rows if row["Resource Type"] == "deployment" and row["User Agent"]]
+    assert changes
+    assert {row["IP Address"] for row in changes} >= {"127.0.0.1"}
+    assert all(row["User ID"] for row in changes)

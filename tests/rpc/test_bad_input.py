@@ -1,0 +1,306 @@
+"""Every bad value in every field of every request, on the running product.
+
+What each case may be answered with is decided by `tests.support.corpus`. Whatever the answer:
+never UNKNOWN or INTERNAL, always an ErrorInfo, nothing of the inside in a sentence, no row changed,
+and the services still there.
+"""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from release_manager.audit.v1 import audit_pb2
+from release_manager.catalog.v1 import catalog_pb2
+
+from shared.rpc.interceptors.validation import Validation
+from shared.rpc.status import DOMAIN
+from tests.support.corpus import (
+    SOUGHT_CODES,
+    UNFORESEEN_CODES,
+    Case,
+    Code,
+    Expected,
+    cases,
+)
+from tests.support.corpus_values import TEXTS
+from tests.support.platform import AUDIT, CATALOG, IDENTITY, Platform, product_methods
+from tests.support.raw_calls import Answer, Metadata, some_at_a_time
+from tests.support.rows import RECORDS, changed, fingerprints
+from tests.support.things_made import event
+from tests.support.valid_requests import valid_requests
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+
+METHODS = sorted(product_methods())
+LEAST_COMPLAINTS = 20
+LOGIN = f"/{IDENTITY}/Login"
+LOGOUT = f"/{IDENTITY}/Logout"
+EXPORT = f"/{AUDIT}/ExportAuditLogs"
+REFRESH = f"/{IDENTITY}/Refresh"
+# A session is what a log-in makes; all others rehearse, or write audit entries only.
+MADE_BY = {LOGIN: {"sessions", "refresh_tokens"}}
+# What a request is answered with that nothing can make valid: there is no session to end, or
+# the token is nobody's.
+NOT_OK = {REFRESH: Code.UNAUTHENTICATED, LOGOUT: Code.PERMISSION_DENIED}
+
+# What no caller may read: SQL, files, classes, exceptions, addresses in memory, hashes.
+INSIDE = re.compile(
+    r"""\b(SELECT|INSERT\ INTO|UPDATE|DELETE\ FROM)\s.*\b(FROM|VALUES|SET|WHERE)\b
+    | sqlalchemy | asyncpg | pydantic | protovalidate | psycopg | grpc\._ | grpc\.aio
+    | Traceback | \bFile\ " | \.py\b | site-packages | /(home|usr|work|tmp|var)/
+    | <class\  | \bobject\ at\ 0x | \bNoneType\b | \b[A-Z][A-Za-z]*(Error|Exception|Warning)\b
+    | \b(relation|column|constraint|table)\ " | \b(pk|fk|uq|ix|ck)_[a-z_]+
+    | \brm_(audit|catalog|deployment)
+    | \$2[aby]\$ | password123 | BEGIN\ PRIVATE """,
+    re.VERBOSE,
+)
+
+
+@dataclass
+class Corpus:
+    """The running product, a valid request for each method, and who makes it."""
+
+    platform: Platform
+    requests: Mapping[str, Message]
+    admin: Metadata
+    writer: Metadata
+    program: Metadata
+
+    def caller(self, method: str) -> Metadata:
+        """Return who may make a call: the ledger is written by programs, and a person's session
+        must not be ended by the cases of Logout."""
+        if method == LOGOUT:
+            return self.program
+        return self.writer if self.is_written_by_programs(method) else self.admin
+
+    @staticmethod
+    def is_written_by_programs(method: str) -> bool:
+        return method.split("/")[2] in {"LogAction", "LogActions", "GetAggregateSequences"}
+
+    async def answer(self, case: Case) -> Answer:
+        return await self.platform.ask(case.method, case.raw, self.caller(case.method))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def corpus(platform: Platform) -> Corpus:
+    admin = await platform.person("admin")
+    writer = await platform.program("viewer", "audit.write", "on_behalf_of")
+    program = await platform.program("admin")
+    return Corpus(platform, await valid_requests(platform, admin, writer), admin, writer, program)
+
+
+async def test_there_is_a_valid_request_for_every_method(corpus: Corpus) -> None:
+    assert corpus.requests.keys() == product_methods().keys()
+    for method, request in corpus.requests.items():
+        answer = await corpus.platform.ask(method, request, corpus.caller(method))
+        assert answer.code is NOT_OK.get(method, Code.OK), f"{method}: {answer}"
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_bad_input(corpus: Corpus, method: str) -> None:
+    platform = corpus.platform
+    platform.errors.clear()
+    valid = corpus.requests[method]
+    as_ever = await platform.ask(method, valid, corpus.caller(method))
+    tried = list(cases(method, valid))
+    excluded = RECORDS | MADE_BY.get(method, set())
+    before = await fingerprints(platform.database_url, without=excluded)
+    wrong = complaints(tried, await all_answers(corpus, tried), as_ever)
+    assert not wrong, f"{len(wrong)} of {len(tried)}:\n" + "\n".join(wrong[:40])
+    after = await fingerprints(platform.database_url, without=excluded)
+    assert changed(before, after) == {}
+    assert platform.errors == []
+
+
+@pytest.mark.parametrize("taken_away", ["check", "_decode"])
+async def test_a_missing_guard_is_noticed(
+    corpus: Corpus, taken_away: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the validation of requests, or without our own decoding, the corpus complains."""
+    method = f"/{CATALOG}/CreateRunbook"
+    valid = corpus.requests[method]
+    as_ever = await corpus.platform.ask(method, valid, corpus.admin)
+    tried = [case for case in cases(method, valid) if not case.is_large]
+    with monkeypatch.context() as patched:
+        if taken_away == "check":
+            patched.setattr(Validation, "check", lambda *_: None)
+        else:
+            patched.setattr(Validation, "_decode", lambda _self, rpc, raw: rpc.decode(raw))
+        answers = await all_answers(corpus, tried)
+    corpus.platform.errors.clear()
+    assert len(complaints(tried, answers, as_ever)) >= LEAST_COMPLAINTS
+
+
+async def all_answers(corpus: Corpus, tried: Sequence[Case]) -> list[Answer]:
+    """Send all cases, many at a time, but large ones and exports one by one."""
+    alone = asyncio.Semaphore(1)
+
+    async def one(case: Case) -> Answer:
+        async with alone if case.is_large or case.method == EXPORT else nullcontext():
+            return await corpus.answer(case)
+
+    return await some_at_a_time(map(one, tried))
+
+
+def complaints(tried: Sequence[Case], answers: Sequence[Answer], as_ever: Answer) -> Sequence[str]:
+    """Return a line for each answer that is wrong."""
+    return [
+        f"{case.label}: expected {case.expected.name}, was {answer} ({why})"
+        for case, answer in zip(tried, answers, strict=True)
+        if (why := complaint(case, answer, as_ever))
+    ]
+
+
+def complaint(case: Case, answer: Answer, as_ever: Answer) -> str:
+    """Return what is wrong with an answer, or nothing."""
+    if answer.code is Code.RESOURCE_EXHAUSTED and case.is_large and not answer.reason:
+        return ""  # gRPC itself refuses what is over the server's limit
+    allowed = {as_ever.code}
+    match case.expected:
+        case Expected.REFUSED:
+            allowed = {Code.INVALID_ARGUMENT}
+        case Expected.SOUGHT:
+            allowed |= SOUGHT_CODES
+        case Expected.UNFORESEEN:
+            allowed |= UNFORESEEN_CODES
+        case Expected.TAKEN:
+            pass
+    if answer.code not in allowed | case.codes:
+        return "wrong code"
+    if answer.ok:
+        return ""
+    if not answer.reason or answer.domain != DOMAIN:
+        return "no ErrorInfo"
+    return "tells of the inside" if INSIDE.search(without_echo(case, answer)) else ""
+
+
+def without_echo(case: Case, answer: Answer) -> str:
+    """Return everything that an answer says but what it repeats of the request."""
+    said = " ".join([answer.text, *answer.facts.values(), *answer.fields])
+    return said.replace(case.value, "") if case.value else said
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "SELECT id FROM users",
+        "(sqlalchemy.exc.DBAPIError) oops",
+        'duplicate key breaks constraint "x"',
+        "key uq_teams_name",
+        'File "servicer.py", line 1',
+        "Unexpected <class 'google.protobuf.message.DecodeError'>",
+        "KeyError: 1",
+        "permission denied for role rm_catalog",
+        "open /tmp/keys",
+    ],
+)
+async def test_what_is_of_the_inside_is_noticed(leak: str) -> None:
+    assert INSIDE.search(leak)
+
+
+DAY = Timestamp(seconds=1_700_000_000)
+ACROSS: Mapping[str, tuple[str, Message]] = {
+    "an interval without length": (
+        "ListAuditLogs",
+        audit_pb2.ListAuditLogsRequest(
+            filter=audit_pb2.AuditLogFilter(start_date=DAY, end_date=DAY)
+        ),
+    ),
+    "an interval that ends before it begins": (
+        "ExportAuditLogs",
+        audit_pb2.ExportAuditLogsRequest(
+            filter=audit_pb2.AuditLogFilter(start_date=DAY, end_date=Timestamp(seconds=1))
+        ),
+    ),
+    "an aggregate without a sequence": (
+        "LogAction",
+        audit_pb2.LogActionRequest(event=audit_pb2.AuditEvent(aggregate="team:1")),
+    ),
+    "a sequence without an aggregate": (
+        "LogAction",
+        audit_pb2.LogActionRequest(event=audit_pb2.AuditEvent(aggregate_seq=1)),
+    ),
+    "no key at all": ("GetAuditLog", audit_pb2.GetAuditLogRequest()),
+    "no events": ("LogActions", audit_pb2.LogActionsRequest()),
+    "1,001 events": ("LogActions", audit_pb2.LogActionsRequest(events=[event()] * 1_001)),
+}
+
+
+@pytest.mark.parametrize("name", ACROSS)
+async def test_fields_that_do_not_go_together(corpus: Corpus, name: str) -> None:
+    rpc, changes = ACROSS[name]
+    method = f"/{AUDIT}/{rpc}"
+    request = type(changes)()
+    if rpc == "LogAction":
+        request.CopyFrom(corpus.requests[method])
+    request.MergeFrom(changes)
+    answer = await corpus.platform.ask(method, request, corpus.caller(method))
+    assert (answer.code, answer.reason) == (Code.INVALID_ARGUMENT, "VALIDATION_FAILED")
+
+
+async def test_text_that_is_accepted_is_kept_as_it_was(corpus: Corpus) -> None:
+    """Nothing is trimmed, normalized, escaped or cut: what is read is what was written."""
+    platform, how = corpus.platform, {"metadata": corpus.admin}
+    valid: Any = corpus.requests[f"/{CATALOG}/CreateRunbook"]
+    kept = 0
+    for label, text in TEXTS.items():
+        request = catalog_pb2.CreateRunbookRequest(
+            service=valid.service, title=f"{label}: {text}", content=f"{text}\n{text}."
+        )
+        if "\0" in text:
+            continue
+        made = (await platform.catalog.CreateRunbook(request, **how)).runbook
+        read = await platform.catalog.GetRunbook(
+            catalog_pb2.GetRunbookRequest(runbook=made.id), **how
+        )
+        assert (read.runbook.title, read.runbook.content) == (request.title, request.content)
+        kept += 1
+    assert kept == len(TEXTS) - 2
+
+
+async def test_the_ledger_has_what_was_accepted_and_nothing_else(corpus: Corpus) -> None:
+    platform = corpus.platform
+    platform.errors.clear()
+    for name in ("LogAction", "LogActions"):
+        method = f"/{AUDIT}/{name}"
+        tried = [case for case in cases(method, corpus.requests[method]) if not case.is_large]
+        size = await entries(corpus)
+        answers = await all_answers(corpus, tried)
+        assert await entries(corpus) - size == sum(appended(method, answer) for answer in answers)
+    assert platform.errors == []
+
+
+def appended(method: str, answer: Answer) -> int:
+    """Return how many entries an answer of LogAction or LogActions says were appended."""
+    if not answer.ok:
+        return 0
+    [raw] = answer.answers
+    if method.endswith("/LogAction"):
+        return int(not audit_pb2.LogActionResponse.FromString(raw).deduplicated)
+    results = audit_pb2.LogActionsResponse.FromString(raw).results
+    return sum(result.outcome == audit_pb2.APPEND_OUTCOME_APPENDED for result in results)
+
+
+async def entries(corpus: Corpus) -> int:
+    """Return how many entries the ledger has."""
+    request = audit_pb2.GetAuditLogRequest(leaf_index=2**62)
+    answer = await corpus.platform.ask(f"/{AUDIT}/GetAuditLog", request, corpus.admin)
+    return int(answer.facts["size"])
+
+
+async def test_the_corpus_is_as_large_as_it_looks(corpus: Corpus) -> None:
+    counted = Counter(
+        case.expected
+        for method, request in corpus.requests.items()
+        for case in cases(method, request)
+    )
+    assert counted.total() > 8_000
+    assert min(counted.values()) > 500
