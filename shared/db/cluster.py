@@ -61,7 +61,7 @@ def make_database(name: str, *connection: str) -> None:
 
 def run_program(name: str, *words: str, given: str = "") -> None:
     """Run one of PostgreSQL's programs to its end; its complaint becomes the error."""
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [*as_ordinary_user(), program(name), *words],
         input=given,
         capture_output=True,

@@ -203,7 +203,7 @@ class EmbeddedPostgres:
             *(word for name, value in options.items() for word in ("-c", f"{name}={value}")),
         ]
         with self.log.open("ab") as log:
-            return subprocess.Popen(  # noqa: S603
+            return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

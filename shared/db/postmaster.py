@@ -49,7 +49,7 @@ def is_serving(pid: int, cluster: Path) -> bool:
         if Path("/proc/self").exists():
             return False
     command = ["ps", "-p", str(pid), "-o", "command="]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
     return f"postgres -D {cluster}" in listed.stdout
 
 

@@ -32,7 +32,7 @@ HEALTH = "grpc.health.v1.Health"
 MEBIBYTE = 1_048_576
 MOST_WORKERS = 64
 MOST_METADATA_BYTES = 8_192
-# A client that finds the limit reached sees calls refused rather than queued; MAX_CONCURRENT_CALLS is
+# A client that finds the limit reached sees calls refused, not queued; MAX_CONCURRENT_CALLS is
 # the limit that answers with a reason.
 MOST_STREAMS_PER_CONNECTION = 1_000
 KEEPALIVE_SECONDS = 60

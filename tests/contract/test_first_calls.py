@@ -3,13 +3,14 @@
 import json
 
 import pytest
-from google.protobuf import descriptor_pool, json_format, message_factory
 
 # Imported for their descriptors.
 import release_manager.audit.v1.audit_pb2
 import release_manager.catalog.v1.catalog_pb2
 import release_manager.deployment.v1.deployment_pb2
 import release_manager.identity.v1.identity_pb2  # noqa: F401
+from google.protobuf import descriptor_pool, json_format, message_factory
+
 from services.first_calls import FIRST_CALLS, FirstCall, shell_line
 from shared.settings import read_settings
 

@@ -87,7 +87,7 @@ def test_relations_of_a_wrong_setting_are_not_guessed() -> None:
 def test_no_secret_is_shown() -> None:
     settings = read_settings(
         database_url="postgresql://u:hunter2@db/x",
-        audit_token="rmt_hunter2",  # noqa: S106
+        audit_token="rmt_hunter2",
     )
     assert "hunter2" not in repr(settings) + str(settings)
     assert settings.audit_token is not None
@@ -108,7 +108,7 @@ def test_the_token_comes_from_the_setting_or_from_the_key_directory(tmp_path: Pa
     found = settings.token_for("catalog")
     assert found is not None
     assert found.get_secret_value() == "rmt_file"
-    given = read_settings(release_manager_key_dir=keys, audit_token="rmt_given")  # noqa: S106
+    given = read_settings(release_manager_key_dir=keys, audit_token="rmt_given")
     chosen = given.token_for("catalog")
     assert chosen is not None
     assert chosen.get_secret_value() == "rmt_given"

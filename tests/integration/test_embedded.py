@@ -159,8 +159,8 @@ def test_a_server_left_running_is_ended_first(directory: Path) -> None:
     left = EmbeddedPostgres(directory, settings=FAST)
     left.start()
     before = postmaster(directory).pid
-    assert left._lock is not None
-    left._lock.close()  # what remains when the owner is gone and the server is not
+    assert left._lock is not None  # noqa: SLF001  (nothing but a crash leaves this state behind)
+    left._lock.close()  # noqa: SLF001  (what remains when the owner is gone and the server is not)
     with EmbeddedPostgres(directory, settings=FAST) as postgres:
         assert not left.running
         assert postmaster(directory).pid != before
@@ -263,7 +263,9 @@ def test_an_ordinary_user_needs_nothing(directory: Path, user: int) -> None:
 @only_root
 @pytest.mark.parametrize("present", [True, False])
 def test_root_without_user_namespaces_is_told_what_to_do(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, present: bool
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    present: bool,  # noqa: FBT001  (a parameter of the test)
 ) -> None:
     programs = directory.parent / "bin"
     programs.mkdir()

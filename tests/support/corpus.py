@@ -263,7 +263,7 @@ def _bytes(method: str, valid: Message) -> Iterator[Case]:
     yield Case(method, "groups 50 deep", raw + wire.nested_groups(50), Expected.TAKEN)
     stored = _never_stored(valid)
     for number in range(MUTATIONS):
-        changed = mutated(raw, random.Random(f"{method} {number}"))  # noqa: S311
+        changed = mutated(raw, random.Random(f"{method} {number}"))
         yield Case(method, f"mutation {number}", changed + stored, Expected.UNFORESEEN)
 
 
