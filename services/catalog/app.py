@@ -8,7 +8,6 @@ from release_manager.catalog.v1 import catalog_pb2_grpc
 from release_manager.identity.v1 import identity_pb2_grpc
 
 from services.catalog.operations.sessions import Sessions
-from services.catalog.paging import Paging
 from services.catalog.servicer import CatalogServicer
 from services.catalog.servicer_identity import IdentityServicer
 from services.catalog.store.versions import versions
@@ -20,6 +19,7 @@ from shared.identity.passwords import Passwords
 from shared.identity.token_verifier import TokenVerifier
 from shared.outbox.delivery import Delivery
 from shared.paging import PageTokens
+from shared.rpc.pages import Paging
 from shared.rpc.server import RpcServer, ServerOptions
 from shared.settings import Settings
 

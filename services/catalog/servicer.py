@@ -8,10 +8,10 @@ from release_manager.catalog.v1 import catalog_pb2_grpc
 
 from services.catalog import messages
 from services.catalog.operations import environments, releases, runbooks, services, teams
-from services.catalog.paging import Paging
 from shared.db.engine import Database
 from shared.outbox.change import Changes
 from shared.outbox.reconcile import Reconciler
+from shared.rpc.pages import Paging
 
 Context = ServicerContext[Any, Any]
 

@@ -10,11 +10,11 @@ from release_manager.identity.v1 import identity_pb2_grpc
 from services.catalog import messages_identity as messages
 from services.catalog.operations import api_tokens, logins, service_accounts, sessions, users
 from services.catalog.operations.sessions import Sessions
-from services.catalog.paging import Paging
 from shared.db.engine import Database
 from shared.identity.actor import caller
 from shared.identity.passwords import Passwords
 from shared.outbox.change import Changes
+from shared.rpc.pages import Paging
 
 Context = ServicerContext[Any, Any]
 

@@ -46,6 +46,8 @@ class Database:
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT_S,
             pool_pre_ping=False,
+            # The text of an error is logged, and values may be hashes, addresses, whole events.
+            hide_parameters=True,
             connect_args={
                 "server_settings": settings,
                 "timeout": CONNECT_TIMEOUT_S,

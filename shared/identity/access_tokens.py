@@ -146,7 +146,8 @@ def _id(value: object) -> UUID:
 
 def _strict_json(part: str) -> dict[str, Any]:
     """Read an object that names each member once: readers differ on which of two they believe."""
-    found = json.loads(_decode(part), object_pairs_hook=_distinct, parse_constant=_no_constant)
+    text = _decode(part).decode()  # UTF-8 (RFC 7519, 7.2), where json.loads would guess
+    found = json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
     if not isinstance(found, dict):
         raise TokenRejected
     return found

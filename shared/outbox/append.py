@@ -7,14 +7,20 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.models.outbox import OutboxEvent
+from shared.db.violations import constraint_name
 from shared.identity.actor import Call
 from shared.outbox.events import Event, jsonable
 
 PARTITIONS = 8
 _CATEGORIES = {"change": "AUDIT_CATEGORY_CHANGE", "security": "AUDIT_CATEGORY_SECURITY"}
+
+
+class VersionToldTwice(Exception):
+    """Two changes claim to have made the same version of an aggregate: a fault of ours."""
 
 
 def partition_of(aggregate: str) -> int:
@@ -30,7 +36,10 @@ async def append_events(
     now: datetime,
     events: Sequence[tuple[UUID, Event]],
 ) -> None:
-    """Insert the events, each under its id; `call` is None for what the system does by itself."""
+    """Insert the events, each under its id; `call` is None for what the system does by itself.
+
+    Raises VersionToldTwice when a version of an aggregate has an event already.
+    """
     if not events:
         return
     rows = [
@@ -44,7 +53,14 @@ async def append_events(
         }
         for event_id, event in events
     ]
-    await tx.execute(insert(OutboxEvent), rows)
+    try:
+        await tx.execute(insert(OutboxEvent), rows)
+    except IntegrityError as broken:
+        if constraint_name(broken) != "uq_outbox_producer_aggregate_aggregate_seq":
+            raise
+        told = ", ".join(f"{event.aggregate} {event.aggregate_seq}" for _, event in events)
+        # Not `from broken`: to a caller a broken constraint would mean that theirs exists already.
+        raise VersionToldTwice(f"One of these versions was told twice: {told}") from None
 
 
 def _envelope(event_id: UUID, event: Event, call: Call | None, now: datetime) -> dict[str, Any]:

@@ -18,6 +18,11 @@ from shared.errors import AuditBacklog
 LOOK_EVERY_S = 5.0
 RETRY_AFTER = timedelta(seconds=30)
 
+_NEVER_REFUSED = (
+    access_pb2.DURING_AUDIT_BACKLOG_ALLOW,
+    access_pb2.DURING_AUDIT_BACKLOG_UNSPECIFIED,
+)
+
 log = structlog.get_logger(__name__)
 PENDING = Gauge("outbox_pending", "Events not yet acknowledged by the ledger.", ["producer"])
 OLDEST = Gauge("outbox_oldest_age_seconds", "Age of the oldest such event.", ["producer"])
@@ -61,15 +66,17 @@ class OutboxBacklog:
     def admit(self, method: str) -> None:
         """Raise AuditBacklog when `method` must wait until the ledger has caught up."""
         rule = _rule(method)
-        if rule in (
-            access_pb2.DURING_AUDIT_BACKLOG_ALLOW,
-            access_pb2.DURING_AUDIT_BACKLOG_UNSPECIFIED,
-        ):
-            return
-        limits = self._limits
-        beyond_soft = self._pending > limits.soft_rows or self._oldest > limits.soft_age
-        beyond_hard = self._pending > limits.hard_rows or self._oldest > limits.hard_age
-        if beyond_hard or (beyond_soft and rule == access_pb2.DURING_AUDIT_BACKLOG_REFUSE):
+        if rule == access_pb2.DURING_AUDIT_BACKLOG_REFUSE:
+            self._refuse_beyond(self._limits.soft_rows, self._limits.soft_age)
+        if rule not in _NEVER_REFUSED:
+            self.admit_by_itself()
+
+    def admit_by_itself(self) -> None:
+        """Raise AuditBacklog when not even what nobody asked for may happen, such as an expiry."""
+        self._refuse_beyond(self._limits.hard_rows, self._limits.hard_age)
+
+    def _refuse_beyond(self, rows: int, age: timedelta) -> None:
+        if self._pending > rows or self._oldest > age:
             raise AuditBacklog(pending=self._pending, retry_after=RETRY_AFTER)
 
     async def run(self) -> None:

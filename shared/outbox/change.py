@@ -7,8 +7,8 @@ the ledger. An operation sees a `Change` and knows nothing of the rest.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -16,20 +16,21 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 from release_manager.common.v1 import audit_receipt_pb2
-from sqlalchemy import Boolean, ColumnElement, delete, func, literal_column, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.engine import Database
-from shared.db.models.outbox import IdempotencyRecord
-from shared.errors import CredentialsMissing, DomainError, RequestIdReused
+from shared.errors import CredentialsMissing, DomainError
 from shared.identity.actor import Actor, Call, current_call
 from shared.ids import new_id
 from shared.outbox.append import append_events
 from shared.outbox.events import Event
 from shared.outbox.relay import Relay
+from shared.outbox.repeats import memory_of
+from shared.rpc.interceptors.deadline import time_left
 
 ACKNOWLEDGEMENT_WAIT_S = 0.25
+ANSWER_S = 0.02  # kept back of the caller's deadline for the answer itself
 
 Result = TypeVar("Result")
 Response = TypeVar("Response", bound="ChangeResponse")
@@ -81,7 +82,7 @@ class Change:
         self.refusal = error
 
 
-class _NothingStored(Exception):  # noqa: N818  (not an error: it ends a rehearsal)
+class _NothingStored(Exception):
     """Leaves the transaction of a `validate_only` call so that it rolls back."""
 
 
@@ -135,13 +136,21 @@ class Changes:
         response, events = await asyncio.shield(task)
         if events:
             self._relay.wake()
-            acknowledged = await self._relay.acknowledged(events, self._wait_s)
+            acknowledged = await self._relay.acknowledged(events, self._patience())
             _write_receipt(response.audit, events, acknowledged)
         return response
 
     async def settle(self) -> None:
         """Wait for changes whose callers have gone away; part of a graceful stop."""
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _patience(self) -> float:
+        """Return the seconds to wait for the ledger, so that what was committed is never an error.
+
+        A caller with little time left gets its answer before that ends.
+        """
+        left = time_left()
+        return self._wait_s if left is None else min(self._wait_s, max(left - ANSWER_S, 0.0))
 
     def _forget(self, task: asyncio.Task[object]) -> None:
         self._running.discard(task)
@@ -159,14 +168,9 @@ class Changes:
     ) -> tuple[Response, list[UUID]]:
         call = current_call.get()
         rehearsal: bool = getattr(request, "validate_only", False)
-        request_id: str = getattr(request, "request_id", "")
-        memory = None
-        if remember and request_id and call.actor is not None and not rehearsal:
-            memory = _Memory(
-                call.actor.user_id, call.method, UUID(request_id), _fingerprint(request)
-            )
+        memory = memory_of(call, request) if remember else None
         change: Change | None = None
-        try:
+        with suppress(_NothingStored):
             async with self._db.transaction() as tx:
                 now = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
                 if memory and (stored := await memory.recall(tx)) is not None:
@@ -187,75 +191,12 @@ class Changes:
                     await memory.store(tx, response.SerializeToString(deterministic=True))
                 elif memory:
                     await memory.erase(tx)
-        except _NothingStored:
-            pass
         if change is not None and change.refusal is not None:
             self._relay.wake()
             raise change.refusal
         if rehearsal or change is None:
             return response, []
         return response, [event_id for event_id, _ in change.events]
-
-
-@dataclass(frozen=True)
-class _Memory:
-    """The stored answer of one call, found by who made it, which RPC, and the request id."""
-
-    actor_id: UUID
-    method: str
-    request_id: UUID
-    fingerprint: bytes
-
-    async def recall(self, tx: AsyncConnection) -> bytes | None:
-        """Return the answer of an earlier call with this id, or None and claim the id.
-
-        The repeat updates the row rather than only reading it, so that its own commit proves that
-        the first one is durable; an unfinished twin is waited for.
-        """
-        record = IdempotencyRecord
-        claim = (
-            insert(record)
-            .values(
-                actor_id=self.actor_id,
-                method=self.method,
-                request_id=self.request_id,
-                fingerprint=self.fingerprint,
-            )
-            .on_conflict_do_update(
-                index_elements=[record.actor_id, record.method, record.request_id],
-                set_={"touched_at": func.clock_timestamp()},
-            )
-            .returning(record.fingerprint, record.response, literal_column("xmax = 0", Boolean()))
-        )
-        fingerprint, response, fresh = (await tx.execute(claim)).one()
-        if fresh:
-            return None
-        if fingerprint != self.fingerprint:
-            raise RequestIdReused(request_id=self.request_id)
-        return response
-
-    async def store(self, tx: AsyncConnection, response: bytes) -> None:
-        """Keep the answer with the change."""
-        await tx.execute(update(IdempotencyRecord).where(*self._key()).values(response=response))
-
-    async def erase(self, tx: AsyncConnection) -> None:
-        """Let the id be used again, since the call was refused."""
-        await tx.execute(delete(IdempotencyRecord).where(*self._key()))
-
-    def _key(self) -> tuple[ColumnElement[bool], ...]:
-        return (
-            IdempotencyRecord.actor_id == self.actor_id,
-            IdempotencyRecord.method == self.method,
-            IdempotencyRecord.request_id == self.request_id,
-        )
-
-
-def _fingerprint(request: Message) -> bytes:
-    """Return what two requests with the same id must have in common."""
-    copy = type(request)()
-    copy.CopyFrom(request)
-    copy.ClearField("request_id")
-    return hashlib.sha256(copy.SerializeToString(deterministic=True)).digest()
 
 
 def _write_receipt(

@@ -1,11 +1,12 @@
 """What a service needs so that its changes are audited, in one piece.
 
-`Delivery` holds the relay, the watch over the backlog, the reconciliation and `Changes`, on one
+`Delivery` holds the relay, the watch over the backlog, reconciliation, purge and `Changes`, on one
 channel to the audit service, and runs their loops. `async with delivery:` starts and ends them.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -22,6 +23,7 @@ from shared.outbox.append import append_events
 from shared.outbox.backlog import OutboxBacklog, OutboxLimits
 from shared.outbox.change import ACKNOWLEDGEMENT_WAIT_S, Change, Changes
 from shared.outbox.ledger import Ledger
+from shared.outbox.purge import Purge
 from shared.outbox.reconcile import RECONCILE_EVERY_S, Reconciler, Versions
 from shared.outbox.relay import Relay
 from shared.rpc.channel import dial
@@ -34,6 +36,18 @@ BY_ITSELF = Call(method="", request_id="")
 Loop = Callable[[], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryBounds:
+    """How far the ledger may lag and, in seconds, for how long.
+
+    A change waits `wait_s` for it at most; reconciliations are `reconcile_every_s` apart.
+    """
+
+    limits: OutboxLimits = field(default_factory=OutboxLimits)
+    wait_s: float = ACKNOWLEDGEMENT_WAIT_S
+    reconcile_every_s: float = RECONCILE_EVERY_S
 
 
 class Delivery:
@@ -49,21 +63,16 @@ class Delivery:
         producer: str,
         channel: grpc.aio.Channel,
         versions: Versions,
-        limits: OutboxLimits | None = None,
-        *,
-        wait_s: float = ACKNOWLEDGEMENT_WAIT_S,
-        reconcile_every_s: float = RECONCILE_EVERY_S,
+        bounds: DeliveryBounds | None = None,
     ) -> None:
-        """Deliver over `channel`, which carries the service's own credentials.
-
-        A change waits at most `wait_s` seconds for the ledger's acknowledgement.
-        """
+        """Deliver over `channel`, which carries the service's own credentials."""
+        bounds = bounds or DeliveryBounds()
         ledger = Ledger(audit_pb2_grpc.AuditServiceStub(channel))
         self.relay = Relay(db, producer, ledger.send)
-        self.backlog = OutboxBacklog(db, producer, limits or OutboxLimits())
-        self.changes = Changes(db, self.relay, producer, self.backlog, wait_s)
+        self.backlog = OutboxBacklog(db, producer, bounds.limits)
+        self.changes = Changes(db, self.relay, producer, self.backlog, bounds.wait_s)
         self.reconciler = Reconciler(
-            db, producer, versions, ledger.sequences, every_s=reconcile_every_s
+            db, producer, versions, ledger.sequences, every_s=bounds.reconcile_every_s
         )
         self._db = db
         self._producer = producer
@@ -73,6 +82,7 @@ class Delivery:
                 "relay": self.relay.run,
                 "backlog": self.backlog.run,
                 "reconciliation": self.reconciler.run,
+                "purge": Purge(db, producer).run,
             }
         )
 
@@ -96,18 +106,17 @@ class Delivery:
             hard_rows=settings.outbox_hard_rows,
             hard_age=timedelta(seconds=settings.outbox_hard_seconds),
         )
-        return cls(
-            db,
-            producer,
-            channel,
-            versions,
-            limits,
-            wait_s=settings.audit_wait_milliseconds / 1000,
-            reconcile_every_s=settings.reconcile_seconds,
+        bounds = DeliveryBounds(
+            limits, settings.audit_wait_milliseconds / 1000, settings.reconcile_seconds
         )
+        return cls(db, producer, channel, versions, bounds)
 
     async def by_itself(self, work: Callable[[Change], Awaitable[None]]) -> None:
-        """Run `work` as a change nobody asked for, such as an expiry; its events have no user."""
+        """Run `work` as a change nobody asked for, such as an expiry; its events have no user.
+
+        Raises AuditBacklog beyond the hard limit, where nothing may change.
+        """
+        self.backlog.admit_by_itself()
         async with self._db.transaction() as tx:
             now = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
             change = Change(tx, BY_ITSELF, now)
@@ -170,6 +179,12 @@ async def _keep_running(name: str, loop: Loop) -> None:
     while True:
         try:
             await loop()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody stops this loop: the cancellation comes out of something it has waited for.
+            log.exception("loop_ended", loop=name)
         except Exception:
             log.exception("loop_ended", loop=name)
         await asyncio.sleep(RESTART_S)

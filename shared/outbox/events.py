@@ -1,9 +1,10 @@
 """An audit event as the code that makes a change states it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum, StrEnum
+from types import NoneType
 from typing import Any
 from uuid import UUID
 
@@ -39,22 +40,25 @@ def jsonable(value: Any) -> Any:  # noqa: ANN401  (JSON values have no better ty
 
     Raises TypeError for what has no obvious form, so that nothing is stored by accident.
     """
-    match value:
-        case Enum():
-            return jsonable(value.value)
-        case None | bool() | int() | float() | str():
-            return value
-        case UUID():
-            return str(value)
-        case datetime():
-            return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
-        case date():
-            return value.isoformat()
-        case Mapping():
-            return {str(key): jsonable(item) for key, item in value.items()}
-        case list() | tuple():
-            return [jsonable(item) for item in value]
-        case set() | frozenset():
-            return sorted(jsonable(item) for item in value)
+    for kinds, form in _FORMS:
+        if isinstance(value, kinds):
+            return form(value)
     message = f"{type(value).__name__} has no form in an audit event"
     raise TypeError(message)
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+# The first that fits: an enum may be a string as well, and every datetime is a date.
+_FORMS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (Enum, lambda value: jsonable(value.value)),
+    ((NoneType, bool, int, float, str), lambda value: value),
+    (UUID, str),
+    (datetime, _time),
+    (date, date.isoformat),
+    (Mapping, lambda value: {str(key): jsonable(item) for key, item in value.items()}),
+    ((list, tuple), lambda value: [jsonable(item) for item in value]),
+    ((set, frozenset), lambda value: sorted(jsonable(item) for item in value)),
+)

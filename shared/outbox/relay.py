@@ -10,52 +10,45 @@ events it has by their ids. This is the one place where an RPC runs inside a tra
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import structlog
 from google.protobuf import json_format
 from release_manager.audit.v1 import audit_pb2
-from sqlalchemy import bindparam, func, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
 
 from shared.db.engine import Database
-from shared.db.models.outbox import OutboxEvent
-from shared.outbox.append import PARTITIONS
-from shared.outbox.tombstone import tombstone
+from shared.errors import DomainError, Kind, ScopeRequired
+from shared.outbox.waiting import (
+    Pending,
+    delivered,
+    lock_partitions,
+    mark,
+    pending_in,
+    set_aside,
+)
 
 BATCH = 500
 POLL_S = 0.5
+AWAITED_POLL_S = 0.02
 SEND_TIMEOUT_S = 2.0
 LONGEST_PAUSE_S = 1.0
 SHORTEST_PAUSE_S = 0.05
 
-Send = Callable[
-    [Sequence[audit_pb2.AuditEvent], float], Awaitable[Sequence[audit_pb2.AppendResult]]
-]
+Results = Sequence[audit_pb2.AppendResult]
+Send = Callable[[Sequence[audit_pb2.AuditEvent], float], Awaitable[Results]]
+
+_THERE = (audit_pb2.APPEND_OUTCOME_APPENDED, audit_pb2.APPEND_OUTCOME_DUPLICATE)
 
 log = structlog.get_logger(__name__)
 
-_MINE = text(
-    "SELECT part FROM generate_series(0, :last) AS part"
-    " WHERE pg_try_advisory_xact_lock(hashtext(:producer), part)"
-)
-_MARK = (
-    update(OutboxEvent)
-    .where(OutboxEvent.id == bindparam("row_id"))
-    .values(sent_at=func.clock_timestamp(), leaf_index=bindparam("index"), last_error=None)
-)
+
+class AnswerNotUnderstood(Exception):
+    """The ledger's answer does not fit what was sent, so nothing can be concluded from it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """A row of the outbox that waits."""
-
-    row_id: int
-    event_id: UUID
-    event: dict[str, Any]
-    attempts: int
+class SenderRefused(Exception):
+    """The ledger refuses the sender rather than an event: all of them wait until that is mended."""
 
 
 class Relay:
@@ -70,6 +63,7 @@ class Relay:
         self._db = db
         self._producer = producer
         self._send = send
+        self._batch = BATCH
         self._awake = asyncio.Event()
         self._waiting: dict[UUID, set[asyncio.Future[int]]] = {}
 
@@ -94,18 +88,21 @@ class Relay:
         return {event: future.result() for event, future in futures.items() if future.done()}
 
     async def run(self) -> None:
-        """Deliver until cancelled: at once when woken, twice a second otherwise."""
+        """Deliver until cancelled: at once when woken, twice a second otherwise.
+
+        While a call waits for its events, another replica may have them: so look more often.
+        """
         pause = SHORTEST_PAUSE_S
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._awake.wait(), POLL_S)
+                # Not `wait_for`, which in Python 3.11 loses a cancellation that meets a wake.
+                async with asyncio.timeout(AWAITED_POLL_S if self._waiting else POLL_S):
+                    await self._awake.wait()
             self._awake.clear()
             try:
                 while await self.deliver_once():
                     pass
                 pause = SHORTEST_PAUSE_S
-            except asyncio.CancelledError:
-                raise
             except Exception as error:  # noqa: BLE001  (whatever failed, the events stay pending)
                 log.warning("delivery_failed", producer=self._producer, error=repr(error))
                 await asyncio.sleep(pause)
@@ -117,62 +114,52 @@ class Relay:
         async with self._db.transaction() as tx:
             # Losing a mark only repeats a delivery, so the mark need not wait for the disk.
             await tx.execute(text("SET LOCAL synchronous_commit = off"))
-            mine = (
-                await tx.execute(_MINE, {"last": PARTITIONS - 1, "producer": self._producer})
-            ).scalars()
-            pending = await self._pending(tx, list(mine))
-            if pending:
-                events = [_message(row) for row in pending]
-                results = await self._send(events, SEND_TIMEOUT_S)
-                acknowledged = await self._mark(tx, pending, results)
-            else:
-                acknowledged = {}
-            acknowledged |= await self._marked_elsewhere(tx, acknowledged)
+            mine = await lock_partitions(tx, self._producer)
+            most = self._batch
+            pending = await pending_in(tx, self._producer, mine, most)
+            answered = await self._answered(pending)
+            there = [(row, result) for row, result in answered if result.outcome in _THERE]
+            refused = [(row, result) for row, result in answered if result.outcome not in _THERE]
+            await mark(tx, {row.row_id: result.leaf_index for row, result in there})
+            for row, result in refused:
+                self._report(row, result)
+                await set_aside(tx, row, result)
+            acknowledged = {row.event_id: result.leaf_index for row, result in there}
+            elsewhere = [event for event in self._waiting if event not in acknowledged]
+            acknowledged |= await delivered(tx, elsewhere)
         for event, index in acknowledged.items():
             for waiter in self._waiting.get(event, ()):
                 if not waiter.done():
                     waiter.set_result(index)
-        return len(pending) == BATCH
+        return len(pending) == most or len(answered) < len(pending) or bool(refused)
 
-    async def _pending(self, tx: AsyncConnection, partitions: list[int]) -> list[_Pending]:
-        statement = (
-            select(OutboxEvent.id, OutboxEvent.event_id, OutboxEvent.event, OutboxEvent.attempts)
-            .where(
-                OutboxEvent.producer == self._producer,
-                OutboxEvent.partition.in_(partitions),
-                OutboxEvent.sent_at.is_(None),
-                OutboxEvent.parked_at.is_(None),
-            )
-            .order_by(OutboxEvent.id)
-            .limit(BATCH)
-        )
-        return [_Pending(*row) for row in await tx.execute(statement)]
+    async def _answered(
+        self, pending: Sequence[Pending]
+    ) -> list[tuple[Pending, audit_pb2.AppendResult]]:
+        """Send the first events; return what the ledger says of each.
 
-    async def _mark(
-        self,
-        tx: AsyncConnection,
-        pending: Sequence[_Pending],
-        results: Sequence[audit_pb2.AppendResult],
-    ) -> dict[UUID, int]:
-        accepted: dict[UUID, int] = {}
-        marks = []
-        for row, result in zip(pending, results, strict=True):
-            if result.outcome == audit_pb2.APPEND_OUTCOME_REFUSED:
-                await self._set_aside(tx, row, result)
-            else:
-                accepted[row.event_id] = result.leaf_index
-                marks.append({"row_id": row.row_id, "index": result.leaf_index})
-        if marks:
-            await tx.execute(_MARK, marks)
-        return accepted
-
-    async def _set_aside(
-        self, tx: AsyncConnection, row: _Pending, result: audit_pb2.AppendResult
-    ) -> None:
-        """Replace an event that the ledger refuses by a tombstone; park what even that refuses.
-
-        The refused original is kept in the row, so nothing is lost and nothing else waits for it.
+        After a failure the next batch is half as long, down to one event, and after a success
+        twice as long: so one event because of which the ledger refuses whole batches is found,
+        and one that takes too long gets through.
         """
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            while batch := pending[: self._batch]:
+                events = [json_format.ParseDict(row.event, audit_pb2.AuditEvent()) for row in batch]
+                try:
+                    results = _fitting(batch, await self._send(events, SEND_TIMEOUT_S))
+                except (Exception, asyncio.CancelledError) as error:
+                    self._batch = max(1, len(batch) // 2)
+                    if not (isinstance(error, DomainError) and error.kind is Kind.INVALID):
+                        raise
+                    if len(batch) > 1:
+                        continue
+                    results = [_refusal(batch[0], error)]
+                else:
+                    self._batch = min(BATCH, 2 * self._batch)
+                return list(zip(batch, results, strict=True))
+        return []
+
+    def _report(self, row: Pending, result: audit_pb2.AppendResult) -> None:
         log.error(
             "event_refused",
             producer=self._producer,
@@ -180,30 +167,25 @@ class Relay:
             reason=result.reason,
             message=result.message,
         )
-        values: dict[str, Any] = {
-            "attempts": row.attempts + 1,
-            "last_error": f"{result.reason}: {result.message}",
-        }
-        if row.attempts == 0:
-            values["original"] = row.event
-            values["event"] = tombstone(row.event, result.reason, result.message)
-        else:
-            values["parked_at"] = func.clock_timestamp()
-        await tx.execute(update(OutboxEvent).where(OutboxEvent.id == row.row_id).values(**values))
-
-    async def _marked_elsewhere(
-        self, tx: AsyncConnection, known: dict[UUID, int]
-    ) -> dict[UUID, int]:
-        """Return what calls of this process wait for and another replica has delivered."""
-        wanted = [event for event in self._waiting if event not in known]
-        if not wanted:
-            return {}
-        statement = select(OutboxEvent.event_id, OutboxEvent.leaf_index).where(
-            OutboxEvent.event_id.in_(wanted), OutboxEvent.leaf_index.is_not(None)
-        )
-        found = await tx.execute(statement)
-        return {event: index for event, index in found if index is not None}
 
 
-def _message(row: _Pending) -> audit_pb2.AuditEvent:
-    return json_format.ParseDict(row.event, audit_pb2.AuditEvent())
+def _fitting(batch: Sequence[Pending], results: Results) -> Results:
+    """Return the results if they speak of exactly these events and of nothing but them."""
+    known = (*_THERE, audit_pb2.APPEND_OUTCOME_REFUSED)
+    if [result.event_id for result in results] != [str(row.event_id) for row in batch]:
+        raise AnswerNotUnderstood("The answer is about other events.")
+    for result in results:
+        if result.outcome not in known:
+            raise AnswerNotUnderstood(f"Outcome {result.outcome} is not known.")
+        if result.reason == ScopeRequired.reason:
+            raise SenderRefused(result.message)
+    return results
+
+
+def _refusal(row: Pending, error: DomainError) -> audit_pb2.AppendResult:
+    return audit_pb2.AppendResult(
+        event_id=str(row.event_id),
+        outcome=audit_pb2.APPEND_OUTCOME_REFUSED,
+        reason=error.reason,
+        message=str(error),
+    )

@@ -9,7 +9,8 @@ def tombstone(event: dict[str, Any], reason: str, message: str) -> dict[str, Any
     """Return an entry under the same event id and sequence that says what is missing and why.
 
     The original stays in the column `original` of its outbox row, which the digest in the entry
-    identifies; the sequence of the aggregate stays complete. Only fields that the ledger cannot refuse are carried over.
+    identifies; the sequence of the aggregate stays complete. Only what identifies the event is
+    carried over, so that there is little left to refuse.
     """
     original = json.dumps(event, sort_keys=True, separators=(",", ":")).encode()
     kept = ("eventId", "occurredAt", "category", "aggregate", "aggregateSeq")

@@ -84,7 +84,9 @@ class Health(health_pb2_grpc.HealthServicer):
     async def probe(self, readiness: Readiness) -> None:
         """Ask once; no answer in time, or an exception, is a no."""
         try:
-            ready = await asyncio.wait_for(readiness(), PROBE_TIMEOUT_SECONDS)
+            # Unlike wait_for, this loses no cancellation that meets the answer (Python 3.11).
+            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+                ready = await readiness()
         except Exception as error:  # noqa: BLE001  (whatever hinders the probe hinders work)
             _log.warning("readiness_probe_failed", error=type(error).__name__)
             ready = False

@@ -7,11 +7,11 @@ from uuid import UUID
 
 from services.catalog.operations import resolving
 from services.catalog.operations.recording import aggregate
-from services.catalog.rules.pages import Page, PageRequest
 from services.catalog.rules.resources import ApiToken, ServiceAccount
 from services.catalog.store import service_accounts
 from services.catalog.store.writing import add, change_row, raise_version
 from shared.db.engine import Database
+from shared.db.keyset import Page, PageRequest
 from shared.db.models import identity as tables
 from shared.errors import ReferenceInactive, ResourceNotFound
 from shared.identity.opaque_tokens import OpaqueToken, new_api_token

@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 
-from services.catalog.operations import resolving
-from services.catalog.operations.recording import record_creation
-from services.catalog.rules.pages import Page, PageRequest
+from services.catalog.operations import creating, resolving
+from services.catalog.operations.creating import first_version
 from services.catalog.rules.resources import Environment, EnvironmentType
 from services.catalog.store import environments
-from services.catalog.store.writing import add, refused_as
 from shared.db.engine import Database
+from shared.db.keyset import Page, PageRequest
 from shared.db.models import catalog as tables
 from shared.errors import ResourceExists
-from shared.ids import new_id
 from shared.outbox.change import Change
 
 
@@ -28,10 +26,7 @@ class NewEnvironment:
 async def create(change: Change, new: NewEnvironment) -> Environment:
     """Make an environment under the default policy of its type; raises ResourceExists."""
     environment = Environment(
-        id=new_id(),
-        row_version=1,
-        created_at=change.now,
-        updated_at=change.now,
+        **first_version(change),
         name=new.name,
         description=new.description,
         environment_type=new.environment_type,
@@ -39,18 +34,7 @@ async def create(change: Change, new: NewEnvironment) -> Environment:
         policy_version=0,
     )
     taken = ResourceExists(resource_type="environment", resource=new.name)
-    with refused_as({"uq_environments_name": taken}):
-        await add(
-            change.tx,
-            tables.Environment,
-            change.now,
-            id=environment.id,
-            name=environment.name,
-            description=environment.description,
-            environment_type=environment.environment_type,
-            promotion_order=environment.promotion_order,
-        )
-    record_creation(change, "environment", environment)
+    await creating.create(change, "environment", environment, {"uq_environments_name": taken})
     return environment
 
 

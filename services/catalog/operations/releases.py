@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass, replace
 
-from services.catalog.operations import resolving
-from services.catalog.operations.recording import aggregate, changes_between, record_creation
+from services.catalog.operations import creating, resolving
+from services.catalog.operations.creating import first_version
+from services.catalog.operations.recording import aggregate, changes_between
 from services.catalog.rules import releases as rules
-from services.catalog.rules.pages import Page, PageRequest
 from services.catalog.rules.resources import Release, ReleaseStatus
 from services.catalog.store import releases
-from services.catalog.store.writing import add, raise_version, refused_as
+from services.catalog.store.writing import raise_version
 from shared.db.engine import Database
+from shared.db.keyset import Page, PageRequest
 from shared.db.models import catalog as tables
 from shared.errors import EtagMismatch, ResourceExists
-from shared.ids import new_id
 from shared.outbox.change import Change
 from shared.outbox.events import Event
 
@@ -53,10 +53,7 @@ async def create(change: Change, new: NewRelease) -> Release:
     """
     service = await resolving.service(change.tx, new.service)
     release = Release(
-        id=new_id(),
-        row_version=1,
-        created_at=change.now,
-        updated_at=change.now,
+        **first_version(change),
         service_id=service.id,
         service=service.name,
         version=new.version,
@@ -71,23 +68,7 @@ async def create(change: Change, new: NewRelease) -> Release:
         published_at=None,
     )
     taken = ResourceExists(resource_type="release", resource=release.name)
-    with refused_as({"uq_releases_service_id_version": taken}):
-        await add(
-            change.tx,
-            tables.Release,
-            change.now,
-            id=release.id,
-            service_id=release.service_id,
-            version=release.version,
-            status=release.status,
-            commit_sha=release.commit_sha,
-            artifact_digest=release.artifact_digest,
-            notes=release.notes,
-            irreversible=release.irreversible,
-            created_by=release.created_by,
-            authors=list(release.authors),
-        )
-    record_creation(change, "release", release)
+    await creating.create(change, "release", release, {"uq_releases_service_id_version": taken})
     return release
 
 

@@ -4,16 +4,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import or_
 
-from services.catalog.operations import resolving
-from services.catalog.operations.recording import record_creation
-from services.catalog.rules.pages import Page, PageRequest
+from services.catalog.operations import creating, resolving
+from services.catalog.operations.creating import first_version
 from services.catalog.rules.resources import Runbook
 from services.catalog.store import runbooks
-from services.catalog.store.writing import add, refused_as
 from shared.db.engine import Database
+from shared.db.keyset import Page, PageRequest
 from shared.db.models import catalog as tables
 from shared.errors import ResourceExists
-from shared.ids import new_id
 from shared.outbox.change import Change
 
 
@@ -48,10 +46,7 @@ async def create(change: Change, new: NewRunbook) -> Runbook:
     if new.environment:
         environment = await resolving.environment(change.tx, new.environment)
     runbook = Runbook(
-        id=new_id(),
-        row_version=1,
-        created_at=change.now,
-        updated_at=change.now,
+        **first_version(change),
         service_id=service.id,
         service=service.name,
         environment_id=environment.id if environment else None,
@@ -63,20 +58,7 @@ async def create(change: Change, new: NewRunbook) -> Runbook:
         author=change.actor.username,
     )
     taken = ResourceExists(resource_type="runbook", resource=new.title)
-    with refused_as({"uq_runbooks_service_id_title": taken}):
-        await add(
-            change.tx,
-            tables.Runbook,
-            change.now,
-            id=runbook.id,
-            service_id=runbook.service_id,
-            environment_id=runbook.environment_id,
-            title=runbook.title,
-            content=runbook.content,
-            tags=list(runbook.tags),
-            created_by=runbook.created_by,
-        )
-    record_creation(change, "runbook", runbook)
+    await creating.create(change, "runbook", runbook, {"uq_runbooks_service_id_title": taken})
     return runbook
 
 

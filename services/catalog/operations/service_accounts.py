@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass
 
-from services.catalog.operations import resolving
-from services.catalog.operations.recording import record_creation
-from services.catalog.rules.pages import Page, PageRequest
+from services.catalog.operations import creating, resolving
+from services.catalog.operations.creating import first_version
 from services.catalog.rules.resources import ServiceAccount, User
 from services.catalog.store import service_accounts
-from services.catalog.store.writing import add, refused_as
 from shared.db.engine import Database
+from shared.db.keyset import Page, PageRequest
 from shared.db.models import identity as tables
 from shared.errors import ResourceExists
 from shared.identity.actor import ActorKind, Role
-from shared.ids import new_id
 from shared.outbox.change import Change
 from shared.outbox.events import Category
 
@@ -40,10 +38,7 @@ async def create(change: Change, new: NewServiceAccount) -> ServiceAccount:
     owner = await resolving.active_person(change.tx, new.owner, "owner")
     user = await _create_user(change, new)
     account = ServiceAccount(
-        id=new_id(),
-        row_version=1,
-        created_at=change.now,
-        updated_at=change.now,
+        **first_version(change),
         name=new.name,
         description=new.description,
         user_id=user.id,
@@ -53,19 +48,13 @@ async def create(change: Change, new: NewServiceAccount) -> ServiceAccount:
         scopes=tuple(sorted(new.scopes)),
         active=True,
     )
-    with refused_as({"uq_service_accounts_name": _taken(new)}):
-        await add(
-            change.tx,
-            tables.ServiceAccount,
-            change.now,
-            id=account.id,
-            user_id=account.user_id,
-            owner_id=account.owner_id,
-            name=account.name,
-            description=account.description,
-            scopes=list(account.scopes),
-        )
-    record_creation(change, "service_account", account, Category.SECURITY)
+    await creating.create(
+        change,
+        "service_account",
+        account,
+        {"uq_service_accounts_name": _taken(new)},
+        Category.SECURITY,
+    )
     return account
 
 
@@ -87,10 +76,7 @@ async def page(db: Database, owner: str, at: PageRequest) -> Page[ServiceAccount
 
 async def _create_user(change: Change, new: NewServiceAccount) -> User:
     user = User(
-        id=new_id(),
-        row_version=1,
-        created_at=change.now,
-        updated_at=change.now,
+        **first_version(change),
         username=new.name,
         email=f"{new.name}@{MAIL_DOMAIN}",
         full_name=new.name,
@@ -101,19 +87,13 @@ async def _create_user(change: Change, new: NewServiceAccount) -> User:
         team=None,
     )
     taken = _taken(new)
-    with refused_as({"uq_users_username": taken, "uq_users_email": taken}):
-        await add(
-            change.tx,
-            tables.User,
-            change.now,
-            id=user.id,
-            username=user.username,
-            email=user.email,
-            full_name=user.full_name,
-            role=user.role,
-            kind=user.kind,
-        )
-    record_creation(change, "user", user, Category.SECURITY)
+    await creating.create(
+        change,
+        "user",
+        user,
+        {"uq_users_username": taken, "uq_users_email": taken},
+        Category.SECURITY,
+    )
     return user
 
 

@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass
 
-from services.catalog.operations import resolving
-from services.catalog.operations.recording import record_creation
-from services.catalog.rules.pages import Page, PageRequest
+from services.catalog.operations import creating, resolving
+from services.catalog.operations.creating import first_version
 from services.catalog.rules.resources import Service, ServiceLifecycle, ServiceTier
 from services.catalog.store import services
-from services.catalog.store.writing import add, refused_as
 from shared.db.engine import Database
+from shared.db.keyset import Page, PageRequest
 from shared.db.models import catalog as tables
 from shared.errors import ResourceExists
 from shared.identity.actor import Actor
-from shared.ids import new_id
 from shared.outbox.change import Change
 
 
@@ -49,10 +47,7 @@ async def create(change: Change, new: NewService) -> Service:
     owner_reference = new.owner or _person_behind(change.actor)
     owner = await resolving.active_person(change.tx, owner_reference, "owner")
     service = Service(
-        id=new_id(),
-        row_version=1,
-        created_at=change.now,
-        updated_at=change.now,
+        **first_version(change),
         name=new.name,
         description=new.description,
         team_id=team.id,
@@ -64,21 +59,7 @@ async def create(change: Change, new: NewService) -> Service:
         lifecycle=new.lifecycle,
     )
     taken = ResourceExists(resource_type="service", resource=new.name)
-    with refused_as({"uq_services_name": taken}):
-        await add(
-            change.tx,
-            tables.Service,
-            change.now,
-            id=service.id,
-            name=service.name,
-            description=service.description,
-            team_id=service.team_id,
-            owner_id=service.owner_id,
-            repository=service.repository,
-            tier=service.tier,
-            lifecycle=service.lifecycle,
-        )
-    record_creation(change, "service", service)
+    await creating.create(change, "service", service, {"uq_services_name": taken})
     return service
 
 

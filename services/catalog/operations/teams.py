@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass
 
-from services.catalog.operations import resolving
-from services.catalog.operations.recording import record_creation
-from services.catalog.rules.pages import Page, PageRequest
+from services.catalog.operations import creating, resolving
+from services.catalog.operations.creating import first_version
 from services.catalog.rules.resources import Team
 from services.catalog.store import teams
-from services.catalog.store.writing import add, refused_as
 from shared.db.engine import Database
-from shared.db.models import catalog as tables
+from shared.db.keyset import Page, PageRequest
 from shared.errors import ResourceExists
-from shared.ids import new_id
 from shared.outbox.change import Change
 
 
@@ -26,24 +23,12 @@ class NewTeam:
 async def create(change: Change, new: NewTeam) -> Team:
     """Make a team; raises ResourceExists when its name is taken."""
     team = Team(
-        id=new_id(),
-        row_version=1,
-        created_at=change.now,
-        updated_at=change.now,
+        **first_version(change),
         name=new.name,
         description=new.description,
     )
     taken = ResourceExists(resource_type="team", resource=new.name)
-    with refused_as({"uq_teams_name": taken}):
-        await add(
-            change.tx,
-            tables.Team,
-            change.now,
-            id=team.id,
-            name=team.name,
-            description=team.description,
-        )
-    record_creation(change, "team", team)
+    await creating.create(change, "team", team, {"uq_teams_name": taken})
     return team
 
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from services.catalog.operations import resolving
-from services.catalog.rules.pages import Page, PageRequest
 from services.catalog.rules.resources import User
 from services.catalog.store import users
 from shared.db.engine import Database
+from shared.db.keyset import Page, PageRequest
 from shared.db.models import identity as tables
 from shared.identity.actor import ActorKind, Role
 

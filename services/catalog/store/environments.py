@@ -3,9 +3,9 @@
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.catalog.rules.pages import Page, PageRequest
 from services.catalog.rules.resources import Environment
 from services.catalog.store.reading import Filters, Order, one, page
+from shared.db.keyset import Page, PageRequest
 from shared.db.models import catalog as tables
 from shared.ids import parse_id
 

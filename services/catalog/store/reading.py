@@ -1,22 +1,19 @@
-"""How rows become values, and lists become pages by keyset: stable, and as fast at the end."""
+"""How rows become values."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
-from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, tuple_
+from sqlalchemy import ColumnElement, Row, Select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.catalog.rules.pages import Page, PageRequest
+from shared.db import keyset
+from shared.db.keyset import Page, PageRequest
 
 T = TypeVar("T")
 Filters = Sequence[ColumnElement[bool]]
 Query = Select[*tuple[Any, ...]]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,36 +41,6 @@ async def one(tx: AsyncConnection, kind: type[T], query: Query) -> T | None:
 async def page(
     tx: AsyncConnection, kind: type[T], query: Query, order: Order, wanted: PageRequest
 ) -> Page[T]:
-    """Return the page of `query` that was asked for."""
-    key = tuple_(*order.columns)
-    if wanted.after is not None:
-        bound = tuple(map(_read, order.columns, wanted.after))
-        query = query.where(key < bound if order.descending else key > bound)
-    # Unique labels, so that a sort key never shadows a field of the same name.
-    labels = [column.label(f"key_{n}") for n, column in enumerate(order.columns)]
-    sorting = [column.desc() if order.descending else column for column in order.columns]
-    query = query.add_columns(*labels).order_by(*sorting).limit(wanted.size + 1)
-    rows = (await tx.execute(query)).all()
-    shown = rows[: wanted.size]
-    last = None
-    if len(rows) > len(shown):
-        last = [_written(value) for value in shown[-1][-len(labels) :]]
-    return Page(tuple(value_of(kind, row) for row in shown), last)
-
-
-def _written(value: object) -> int | str:
-    """Return a sort key as it stands in a page token: times as microseconds, ids as text."""
-    if isinstance(value, datetime):
-        return (value - _EPOCH) // _MICROSECOND
-    return value if isinstance(value, int) else str(value)
-
-
-def _read(column: Any, value: int | str) -> object:  # noqa: ANN401  (any column expression)
-    reader: Callable[[Any], object] = _READERS.get(column.type.python_type, lambda same: same)
-    return reader(value)
-
-
-_READERS: dict[type, Callable[[Any], object]] = {
-    datetime: lambda micros: _EPOCH + micros * _MICROSECOND,
-    UUID: UUID,
-}
+    """Return the page of `query` that was asked for, as values."""
+    rows = await keyset.page(tx, query, order.columns, wanted, descending=order.descending)
+    return rows.map(partial(value_of, kind))

@@ -5,9 +5,9 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Text, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.catalog.rules.pages import Page, PageRequest
 from services.catalog.rules.resources import Runbook
 from services.catalog.store.reading import Filters, Order, Query, one, page
+from shared.db.keyset import Page, PageRequest
 from shared.db.models import catalog as tables
 from shared.db.models.identity import User
 

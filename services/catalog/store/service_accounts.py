@@ -6,9 +6,9 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
-from services.catalog.rules.pages import Page, PageRequest
 from services.catalog.rules.resources import ApiToken, ServiceAccount
 from services.catalog.store.reading import Filters, Order, Query, one, page
+from shared.db.keyset import Page, PageRequest
 from shared.db.models import identity as tables
 from shared.ids import parse_id
 

@@ -5,9 +5,9 @@ from uuid import UUID
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.catalog.rules.pages import Page, PageRequest
 from services.catalog.rules.resources import Credentials, User
 from services.catalog.store.reading import Filters, Order, one, page
+from shared.db.keyset import Page, PageRequest
 from shared.db.models import identity as tables
 from shared.db.models.catalog import Team
 from shared.identity.actor import ActorKind

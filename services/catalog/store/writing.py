@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert, inspect, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.db.schema import Row, Schema, Versioned
+from services.catalog.rules.resources import Resource
+from shared.db.schema import Row, Versioned
 from shared.db.violations import constraint_name
 from shared.errors import DomainError
 
@@ -27,11 +29,26 @@ def refused_as(errors: Mapping[str, DomainError]) -> Iterator[None]:
         raise error from broken
 
 
-async def add(tx: AsyncConnection, table: type[Schema], now: datetime, **values: Any) -> None:  # noqa: ANN401
+async def add(tx: AsyncConnection, table: type[Row], now: datetime, **values: Any) -> None:  # noqa: ANN401
     """Insert a row made at `now`, an aggregate in its first version."""
     if issubclass(table, Versioned):
         values["row_version"] = 1
     await tx.execute(insert(table).values(created_at=now, updated_at=now, **values))
+
+
+async def add_resource(tx: AsyncConnection, table: type[Versioned], resource: Resource) -> None:
+    """Insert a resource: the fields that the table has a column for.
+
+    The others are names of what it refers to.
+    """
+    columns = inspect(table).columns.keys()
+    values = {
+        field.name: getattr(resource, field.name)
+        for field in fields(resource)
+        if field.name in columns
+    }
+    stored = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+    await tx.execute(insert(table).values(**stored))
 
 
 async def raise_version(

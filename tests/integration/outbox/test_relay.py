@@ -1,0 +1,364 @@
+"""The relay before a ledger that fails in every way: nothing lost, nothing twice, all in order."""
+
+import asyncio
+import json
+import random
+from collections.abc import Sequence
+
+import pytest
+from release_manager.audit.v1 import audit_pb2 as pb
+from sqlalchemy.exc import DBAPIError
+
+from seed.rows import Connection
+from shared.db.engine import Database
+from shared.errors import AuditUnavailable
+from shared.outbox import relay as relays
+from shared.outbox.relay import Relay
+from shared.outbox.waiting import pending_in
+from tests.integration.outbox.conftest import lent, runs
+from tests.integration.outbox.ledger_double import Fault, LedgerDouble, Refuse
+from tests.integration.outbox.working import (
+    PRODUCER,
+    aggregates,
+    commit,
+    row_of,
+    until,
+    version,
+    waiting,
+)
+
+
+async def drain(relay: Relay) -> None:
+    while await relay.deliver_once():
+        pass
+
+
+async def test_what_was_executed_and_timed_out_is_not_appended_again(
+    db: Database, relay: Relay, ledger: LedgerDouble, owner: Connection
+) -> None:
+    ledger.faults = [Fault.EXECUTED_AND_TIMED_OUT]
+    (team,) = aggregates(1)
+    events = await commit(db, [version(team, 1), version(team, 2)])
+    with pytest.raises(TimeoutError):
+        await relay.deliver_once()
+    assert await waiting(owner) == 2
+    await drain(relay)
+    assert ledger.ids == [str(event) for event in events]
+    assert [(await row_of(owner, event))["leaf_index"] for event in events] == [0, 1]
+
+
+async def test_an_unreachable_ledger_costs_nothing_but_time(
+    db: Database, relay: Relay, ledger: LedgerDouble, owner: Connection
+) -> None:
+    ledger.down = True
+    (team,) = aggregates(1)
+    (event,) = await commit(db, [version(team, 1)])
+    for _ in range(3):
+        with pytest.raises(AuditUnavailable):
+            await relay.deliver_once()
+    row = await row_of(owner, event)
+    assert (row["sent_at"], row["attempts"], row["parked_at"]) == (None, 0, None)
+    ledger.down = False
+    await drain(relay)
+    assert ledger.ids == [str(event)]
+
+
+async def test_a_connection_lost_between_ledger_and_mark_repeats_and_changes_nothing(
+    db: Database, ledger: LedgerDouble, owner: Connection
+) -> None:
+    async def cut(events: Sequence[pb.AuditEvent], seconds: float) -> Sequence[pb.AppendResult]:
+        results = await ledger.send(events, seconds)
+        await owner.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'test' AND datname = current_database()"
+        )
+        return results
+
+    (team,) = aggregates(1)
+    (event,) = await commit(db, [version(team, 1)])
+    with pytest.raises(DBAPIError):
+        await Relay(db, PRODUCER, cut).deliver_once()
+    assert await waiting(owner) == 1
+    await drain(Relay(db, PRODUCER, ledger.send))
+    assert ledger.ids == [str(event)]
+    assert await waiting(owner) == 0
+
+
+async def test_a_relay_that_ends_in_the_middle_leaves_its_partitions_to_the_next(
+    db: Database, relay: Relay, ledger: LedgerDouble
+) -> None:
+    arrived = asyncio.Event()
+
+    async def hang(_: Sequence[pb.AuditEvent], __: float) -> Sequence[pb.AppendResult]:
+        arrived.set()
+        await asyncio.sleep(60)
+        return []
+
+    await commit(db, [version(team, 1) for team in aggregates(20)])
+    async with runs(Relay(db, PRODUCER, hang)):
+        await arrived.wait()
+        await drain(relay)
+        assert ledger.entries == []
+    await drain(relay)
+    assert len(ledger.entries) == 20
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_relay_that_is_stopped_at_the_moment_it_is_woken_stops(
+    relay: Relay, turns: int
+) -> None:
+    for _ in range(20):
+        task = asyncio.create_task(relay.run())
+        await asyncio.sleep(0.03)
+        relay.wake()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=3)
+        assert done, "the cancellation was lost"
+
+
+async def test_two_relays_keep_the_order_of_every_aggregate(
+    db: Database, ledger: LedgerDouble, owner: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relays, "BATCH", 7)
+    source = random.Random(11)
+    teams = aggregates(12)
+
+    async def jitter(events: Sequence[pb.AuditEvent], seconds: float) -> Sequence[pb.AppendResult]:
+        await asyncio.sleep(source.random() * 0.01)
+        return await ledger.send(events, seconds)
+
+    async def write(team: str) -> None:
+        for sequence in range(1, 16):
+            await commit(db, [version(team, sequence)])
+            first.wake()
+            second.wake()
+
+    first, second = Relay(db, PRODUCER, jitter), Relay(db, PRODUCER, jitter)
+    async with runs(first), runs(second):
+        await asyncio.gather(*map(write, teams))
+        await until(lambda: _nothing_waits(owner))
+    assert ledger.held() == {team: list(range(1, 16)) for team in teams}
+
+
+async def _nothing_waits(owner: Connection) -> bool:
+    return await waiting(owner) == 0
+
+
+async def test_a_refused_event_becomes_a_tombstone_and_nothing_else_waits(
+    db: Database, relay: Relay, ledger: LedgerDouble, owner: Connection
+) -> None:
+    team, other = aggregates(2)
+    poison, *rest = await commit(db, [version(team, 1), version(team, 2), version(other, 1)])
+    ledger.refuse = lambda event: "" if event.action == "tombstone" else _only(poison)(event)
+    original = json.loads(str((await row_of(owner, poison))["event"]))
+    await drain(relay)
+    assert ledger.ids == [*map(str, rest), str(poison)]
+    entry, row = ledger.entries[-1], await row_of(owner, poison)
+    assert (entry.aggregate, entry.aggregate_seq) == (team, 1)
+    assert entry.details["refused_because"] == "VALIDATION_FAILED"
+    assert json.loads(str(row["original"])) == original
+    assert (row["attempts"], row["leaf_index"], row["parked_at"]) == (1, 2, None)
+
+
+def _only(poison: object, reason: str = "VALIDATION_FAILED") -> Refuse:
+    return lambda event: reason if event.event_id == str(poison) else ""
+
+
+async def test_a_tombstone_that_is_refused_too_is_parked(
+    db: Database, relay: Relay, ledger: LedgerDouble, owner: Connection
+) -> None:
+    (team,) = aggregates(1)
+    poison, other = await commit(db, [version(team, 1), version(team, 2)])
+    ledger.refuse = _only(poison)
+    await drain(relay)
+    row = await row_of(owner, poison)
+    assert row["parked_at"] is not None
+    assert row["original"] is not None
+    assert str(row["last_error"]).startswith("VALIDATION_FAILED")
+    calls = len(ledger.calls)
+    await drain(relay)
+    assert len(ledger.calls) == calls
+    assert ledger.ids == [str(other)]
+
+
+@pytest.mark.parametrize(
+    "reason", ["EVENT_ID_REUSED", "AGGREGATE_SEQUENCE_REUSED", "EVENT_TOO_OLD"]
+)
+async def test_what_a_tombstone_would_be_refused_for_as_well_waits_unchanged_for_a_person(
+    db: Database, relay: Relay, ledger: LedgerDouble, owner: Connection, reason: str
+) -> None:
+    (team,) = aggregates(1)
+    (event,) = await commit(db, [version(team, 1)])
+    ledger.refuse = _only(event, reason)
+    await drain(relay)
+    row = await row_of(owner, event)
+    assert row["parked_at"] is not None
+    assert row["original"] is None
+    ledger.refuse = lambda _event: ""
+    await owner.execute("UPDATE outbox SET parked_at = NULL WHERE parked_at IS NOT NULL")
+    await drain(relay)
+    assert [entry.action for entry in ledger.entries] == ["update"]
+
+
+async def test_one_event_for_which_whole_batches_are_refused_stops_no_other(
+    db: Database, relay: Relay, ledger: LedgerDouble, owner: Connection
+) -> None:
+    events = await commit(db, [version(team, 1) for team in aggregates(40)])
+    poison = events[23]
+    ledger.malformed = {str(poison)}
+    while (await row_of(owner, poison))["attempts"] == 0:
+        await relay.deliver_once()
+    ledger.malformed.clear()  # the tombstone under the same id is well-formed
+    await drain(relay)
+    assert sorted(ledger.ids) == sorted(map(str, events))
+    assert {entry.action for entry in ledger.entries if entry.event_id == str(poison)} == {
+        "tombstone"
+    }
+    assert len(ledger.calls) < 40
+
+
+async def test_a_relay_whose_account_lacks_a_scope_destroys_no_event(
+    db: Database, relay: Relay, ledger: LedgerDouble, owner: Connection
+) -> None:
+    (team,) = aggregates(1)
+    events = await commit(db, [version(team, 1), version(team, 2)])
+    ledger.refuse = lambda _event: "SCOPE_REQUIRED"
+    with pytest.raises(relays.SenderRefused):
+        await relay.deliver_once()
+    assert await waiting(owner) == 2
+    ledger.refuse = lambda _event: ""
+    await drain(relay)
+    assert ledger.ids == [str(event) for event in events]
+    assert {entry.action for entry in ledger.entries} == {"update"}
+
+
+@pytest.mark.parametrize("answer", ["fewer", "others", "no outcome"])
+async def test_an_answer_that_does_not_fit_marks_nothing(
+    db: Database, ledger: LedgerDouble, owner: Connection, answer: str
+) -> None:
+    async def wrong(events: Sequence[pb.AuditEvent], seconds: float) -> Sequence[pb.AppendResult]:
+        results = list(await ledger.send(events, seconds))
+        if answer == "fewer":
+            return results[:-1]
+        if answer == "others":
+            return results[::-1]
+        return [pb.AppendResult(event_id=result.event_id) for result in results]
+
+    events = await commit(db, [version(team, 1) for team in aggregates(2)])
+    with pytest.raises(relays.AnswerNotUnderstood):
+        await Relay(db, PRODUCER, wrong).deliver_once()
+    assert await waiting(owner) == 2
+    await drain(Relay(db, PRODUCER, ledger.send))
+    assert ledger.ids == [str(event) for event in events]
+
+
+async def test_a_call_learns_at_once_of_what_another_replica_has_delivered(
+    db: Database, ledger: LedgerDouble
+) -> None:
+    async def slowly(events: Sequence[pb.AuditEvent], seconds: float) -> Sequence[pb.AppendResult]:
+        await asyncio.sleep(0.1)
+        return await ledger.send(events, seconds)
+
+    mine, other = Relay(db, PRODUCER, ledger.send), Relay(db, PRODUCER, slowly)
+    (event,) = await commit(db, [version(team, 1) for team in aggregates(1)])
+    delivery = asyncio.create_task(other.deliver_once())
+    await until(lambda: _is_sending(db))
+    async with runs(mine):
+        mine.wake()
+        assert await mine.acknowledged([event], 0.35) == {event: 0}
+    await delivery
+
+
+async def _is_sending(db: Database) -> bool:
+    return lent(db) > 0
+
+
+async def test_the_work_list_is_read_from_its_beginning_only(
+    db: Database, owner: Connection
+) -> None:
+    await owner.execute(
+        "INSERT INTO outbox (event_id, producer, aggregate, aggregate_seq, partition, event)"
+        " SELECT gen_random_uuid(), $1, 'team:' || n, 1, n % 8, '{}' FROM"
+        " generate_series(1, 40000) AS n",
+        PRODUCER,
+    )
+    await owner.execute("ANALYZE outbox")
+
+    async def fetched() -> int:
+        await owner.execute("SELECT pg_stat_clear_snapshot()")
+        found: int = await owner.fetchval(
+            "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_user_tables WHERE relname = 'outbox'"
+        )
+        return found
+
+    async with db.transaction() as tx:
+        await pending_in(tx, PRODUCER, list(range(8)), 500)
+        (await tx.exec_driver_sql("SELECT pg_stat_force_next_flush()")).close()
+    await asyncio.sleep(0.1)
+    before = await fetched()
+    async with db.transaction() as tx:
+        rows = await pending_in(tx, PRODUCER, list(range(8)), 500)
+        (await tx.exec_driver_sql("SELECT pg_stat_force_next_flush()")).close()
+    await asyncio.sleep(0.1)
+    assert [row.row_id for row in rows] == sorted(row.row_id for row in rows)
+    assert len(rows) == 500
+    assert await fetched() - before <= 8 * 500
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_every_event_arrives_once_and_in_order_whatever_fails(
+    db: Database,
+    ledger: LedgerDouble,
+    owner: Connection,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relays, "BATCH", 5)
+    monkeypatch.setattr(relays, "LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(relays, "SHORTEST_PAUSE_S", 0.001)
+    source = random.Random(seed)
+    teams = aggregates(source.randint(1, 6))
+    length = source.randint(1, 12)
+
+    async def fail(events: Sequence[pb.AuditEvent], seconds: float) -> Sequence[pb.AppendResult]:
+        dice = source.random()
+        if dice < 0.15:
+            raise AuditUnavailable
+        results = list(await ledger.send(events, seconds))
+        await asyncio.sleep(source.random() * 0.005)
+        if dice < 0.3:
+            raise TimeoutError
+        if dice < 0.35:
+            return results[: source.randrange(len(results))]
+        if dice < 0.4:
+            raise asyncio.CancelledError
+        return results
+
+    async def write(team: str) -> None:
+        for sequence in range(1, length + 1):
+            await commit(db, [version(team, sequence)])
+            source.choice(replicas).wake()
+
+    replicas = [Relay(db, PRODUCER, fail) for _ in range(source.randint(1, 3))]
+    tasks = [asyncio.create_task(_again(relay)) for relay in replicas]
+    await asyncio.gather(*map(write, teams))
+    await until(lambda: _nothing_waits(owner), 30)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert ledger.held() == {team: list(range(1, length + 1)) for team in teams}
+    marked = await owner.fetch("SELECT event_id, leaf_index FROM outbox ORDER BY leaf_index")
+    assert [str(row["event_id"]) for row in marked] == ledger.ids
+
+
+async def _again(relay: Relay) -> None:
+    """Run a relay that a stray cancellation ends, like a process that is started again."""
+    while True:
+        try:
+            await relay.run()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
