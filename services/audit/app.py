@@ -11,10 +11,10 @@ from release_manager.audit.v1 import audit_pb2_grpc
 from services.audit.export import Exports
 from services.audit.group_commit import GroupCommit
 from services.audit.ledger import Ledger
-from services.audit.people import People
 from services.audit.reading import Reading
 from services.audit.servicer import AuditServicer
-from services.audit.store import driver_connection, ensure_partitions
+from services.audit.store.appending import driver_connection, ensure_partitions
+from services.audit.store.people import People
 from shared.clock import Clock, system_clock
 from shared.db.engine import Database
 from shared.identity.keys import load_keys

@@ -7,18 +7,18 @@ reader takes the last one.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import Any
 from uuid import UUID
 
-from services.audit import queries
-from services.audit.queries import Filter, Leaves
 from services.audit.reading import leaves_of
 from services.audit.rules.csv import HEADER
-from services.audit.store import driver_connection
+from services.audit.store import queries
+from services.audit.store.appending import driver_connection
+from services.audit.store.queries import Filter, Leaves
 from shared.db.engine import Database
 from shared.errors import ExportSlotsTaken, PageTokenInvalid
 from shared.paging import PageTokens
@@ -107,11 +107,12 @@ class Exports:
             if not asked.resume_token:
                 await send(Chunk(HEADER, size))
             rows = 0
-            async for window in self._windows(asked, leaves):
-                rows += window.rows
-                token = self._token(asked, Leaves(window.leaves.end, leaves.end), size)
-                with window.spool as spool:
-                    await _send(spool, send, Chunk(b"", size, token, rows))
+            async with aclosing(self._windows(asked, leaves)) as windows:
+                async for window in windows:
+                    rows += window.rows
+                    token = self._token(asked, Leaves(window.leaves.end, leaves.end), size)
+                    with window.spool as spool:
+                        await _send(spool, send, Chunk(b"", size, token, rows))
             await send(Chunk(b"", size, rows=rows, complete=True))
 
     async def _pinned(self, asked: ExportQuery) -> tuple[Leaves, int]:
@@ -133,7 +134,7 @@ class Exports:
         position = [left.first, left.end, size]
         return self._tokens.encode(asked.method, asked.caller, _bound(asked), position)
 
-    async def _windows(self, asked: ExportQuery, leaves: Leaves) -> AsyncIterator[_Window]:
+    async def _windows(self, asked: ExportQuery, leaves: Leaves) -> AsyncGenerator[_Window, None]:
         """Yield the windows of a range, each copied while the one before it is being sent."""
         first, width = leaves.first, FIRST_WINDOW
         copying: asyncio.Task[_Window] | None = None
@@ -151,9 +152,10 @@ class Exports:
                     yield window
         finally:
             if copying is not None:
+                # A callback, because this wait may be cancelled in its turn.
+                copying.add_done_callback(_discard)
                 copying.cancel()
-                with suppress(asyncio.CancelledError):
-                    (await copying).spool.close()
+                await asyncio.wait([copying])
 
     async def _copy(self, asked: ExportQuery, leaves: Leaves) -> _Window:
         """Copy one window out of the database."""
@@ -175,6 +177,11 @@ class Exports:
             spool.close()
             raise
         return _Window(spool, leaves, int(copied.removeprefix("COPY ")), size)
+
+
+def _discard(copying: asyncio.Task[_Window]) -> None:
+    if not copying.cancelled() and copying.exception() is None:
+        copying.result().spool.close()
 
 
 def _bound(asked: ExportQuery) -> bytes:

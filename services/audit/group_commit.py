@@ -14,7 +14,7 @@ from datetime import timedelta
 import asyncpg
 
 from services.audit.rules.events import Sealed
-from services.audit.store import Driver, Placed, append, driver_connection
+from services.audit.store.appending import Driver, Placed, append, driver_connection
 from shared.db.engine import Database
 from shared.db.violations import translate
 from shared.errors import AppendQueueFull, DatabaseUnavailable, ServerStopping
@@ -82,7 +82,7 @@ class GroupCommit:
                 await asyncio.sleep(0)  # calls that have arrived meanwhile get in
                 await self._flush(self._take())
             await self._give_back(None)
-            if self._stopping:
+            if self._stopping and not self._queue:  # nobody has come while it was given back
                 return
 
     def _take(self) -> list[_Waiting]:

@@ -10,10 +10,10 @@ import asyncpg
 import structlog
 
 from services.audit.group_commit import GroupCommit, Outcome
-from services.audit.people import People, unknown_user
 from services.audit.rules.events import Event, Sealed, microseconds, seal
 from services.audit.rules.leaf import leaf_hash, request_key
-from services.audit.store import Placed
+from services.audit.store.appending import Placed
+from services.audit.store.people import People, unknown_user
 from shared.clock import Clock
 from shared.db.violations import translate
 from shared.errors import (

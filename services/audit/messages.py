@@ -11,10 +11,10 @@ from release_manager.audit.v1 import audit_pb2 as pb
 
 from services.audit.export import Chunk
 from services.audit.ledger import Logged, Refused
-from services.audit.queries import DEFAULT_CATEGORIES, Filter
 from services.audit.reading import Entry, Page
 from services.audit.rules.canonical import MAX_EXACT
 from services.audit.rules.events import Event, address_text, microseconds
+from services.audit.store.queries import DEFAULT_CATEGORIES, Filter
 
 CATEGORIES = {
     pb.AUDIT_CATEGORY_CHANGE: "change",
@@ -92,8 +92,8 @@ def new_filter(wanted: pb.AuditLogFilter, user_id: UUID | None) -> Filter:
     )
 
 
-def logged(outcome: Logged, sent: pb.AuditEvent) -> pb.AuditLog:
-    """Return the entry that a new event became, with the details as sent if none was masked."""
+def logged(outcome: Logged) -> pb.AuditLog:
+    """Return the entry that a new event became, with the details as they are stored."""
     event, place = outcome.event, outcome.place
     return pb.AuditLog(
         id=str(place.audit_log_id),
@@ -105,7 +105,7 @@ def logged(outcome: Logged, sent: pb.AuditEvent) -> pb.AuditLog:
         action=event.action,
         resource_type=event.resource_type,
         resource_id=event.resource_id,
-        details=_struct(event.stored_details()) if event.has_secrets else sent.details,
+        details=_struct(event.stored_details()),
         ip_address=event.ip_address or "",
         user_agent=event.user_agent or "",
         category=_CATEGORY_ENUM[event.category],

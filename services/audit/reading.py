@@ -10,8 +10,8 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.audit import queries
-from services.audit.queries import Filter, Leaves
+from services.audit.store import queries
+from services.audit.store.queries import Filter, Leaves
 from shared.db.engine import Database
 from shared.db.violations import sqlstate
 from shared.errors import PageTokenInvalid, PositionOutOfRange, ResourceNotFound

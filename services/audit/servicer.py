@@ -11,9 +11,9 @@ from release_manager.audit.v1 import audit_pb2_grpc
 from services.audit import messages
 from services.audit.export import Chunk, ExportQuery, Exports
 from services.audit.ledger import Ledger
-from services.audit.people import People
-from services.audit.queries import Filter
 from services.audit.reading import PageQuery, Reading
+from services.audit.store.people import People
+from services.audit.store.queries import Filter
 from shared.identity.actor import caller, current_call
 from shared.rpc.stopping import unless_stopping
 
@@ -45,7 +45,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
         if outcome.duplicate:
             stored = await self._reading.by_id(outcome.place.audit_log_id)
             return pb.LogActionResponse(audit_log=messages.entry(stored), deduplicated=True)
-        return pb.LogActionResponse(audit_log=messages.logged(outcome, request.event))
+        return pb.LogActionResponse(audit_log=messages.logged(outcome))
 
     async def LogActions(self, request: pb.LogActionsRequest, _: Context) -> pb.LogActionsResponse:
         """Append a batch of entries."""

@@ -25,11 +25,9 @@ MAY_SPEAK_WIRE = re.compile(
 )
 # The encoding of an entry's details is RFC 8785, which a library knows; ids carry their time.
 PURE = {"shared.errors", "shared.identity.actor", "shared.ids", "rfc8785"}
-# Operations of the catalog name the table of a new row and leave the statement to the store; the
-# audit service's statements stand in two modules beside its store.
+# Operations of the catalog name the table of a new row and leave the statement to the store.
 MAY_USE_MODELS = re.compile(
     r"""services/\w+/store(\.py|/)
-    |services/audit/(people|queries)\.py
     |services/catalog/operations/
     |shared/(db|identity|outbox)/""",
     re.VERBOSE,

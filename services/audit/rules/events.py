@@ -3,7 +3,7 @@
 import json
 import os
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import cast
@@ -13,10 +13,11 @@ from services.audit.rules import leaf
 from services.audit.rules.canonical import canonical
 from services.audit.rules.masking import masked
 from shared.errors import EventTooOld, FieldViolation, ValidationFailed
-from shared.ids import id_time, new_id
+from shared.ids import new_id
 
 HORIZON = timedelta(days=90)
 AHEAD = timedelta(days=1)
+ID_VERSION = 7
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -44,7 +45,7 @@ class Sealed:
     """An event ready to be appended: checked, masked, canonical, with salt, digest and MAC.
 
     `details` are the canonical bytes. All that is missing is what the head row decides: leaf
-    index, time and id. `has_secrets` tells that `details` are not those that were sent.
+    index, time and id.
     """
 
     event_id: UUID
@@ -63,7 +64,6 @@ class Sealed:
     salt: bytes
     event_digest: bytes
     request_mac: bytes
-    has_secrets: bool
 
     def stored_details(self) -> dict[str, object]:
         """Return the details as a reader will find them."""
@@ -82,7 +82,7 @@ def seal(
     if event.event_id is not None:
         check_event_id(event.event_id, now)
     event_id = event.event_id or new_id()
-    occurred_at = event.occurred_at or now
+    occurred_at = check_occurred_at(event.occurred_at or now)
     harmless = cast("dict[str, object]", masked(event.details))
     details = canonical(harmless)
     address = canonical_address(event.ip_address)
@@ -121,7 +121,6 @@ def seal(
         salt=salt,
         event_digest=leaf.event_digest(values, salt),
         request_mac=leaf.request_mac(mac_key, sent),
-        has_secrets=harmless != event.details,
     )
 
 
@@ -173,13 +172,20 @@ def check_event_id(event_id: UUID, now: datetime) -> None:
 
     Raises ValidationFailed and EventTooOld.
     """
-    made = id_time(event_id)
-    if made is None:
+    if event_id.version != ID_VERSION:
         raise _wrong("event_id", "must be a UUID of version 7")
-    if made > now + AHEAD:
+    made = event_id.int >> 80  # milliseconds; the latest are beyond the years of a datetime
+    if made > microseconds(now + AHEAD) // 1000:
         raise _wrong("event_id", "must not be more than a day in the future")
-    if made < now - HORIZON:
+    if made < microseconds(now - HORIZON) // 1000:
         raise EventTooOld(event_id=event_id, horizon_days=HORIZON.days)
+
+
+def check_occurred_at(moment: datetime) -> datetime:
+    """Return the moment unless it is one that the database's driver stores as infinite."""
+    if not MINYEAR < moment.year < MAXYEAR:
+        raise _wrong("occurred_at", f"must be a time of the years {MINYEAR + 1} to {MAXYEAR - 1}")
+    return moment
 
 
 @lru_cache(maxsize=1_024)

@@ -9,8 +9,8 @@ import pytest_asyncio
 
 from services.audit.group_commit import GroupCommit
 from services.audit.ledger import Ledger
-from services.audit.people import People
-from services.audit.store import Driver
+from services.audit.store.appending import Driver
+from services.audit.store.people import People
 from shared.clock import system_clock
 from shared.db.engine import Database
 from shared.identity.actor import Actor, ActorKind, Role

@@ -12,11 +12,11 @@ import pytest
 
 from services.audit.group_commit import GroupCommit
 from services.audit.ledger import Ledger, Logged, Refused
-from services.audit.people import People
 from services.audit.rules.canonical import canonical
 from services.audit.rules.events import Event, address_text, leaf_values, microseconds, seal
 from services.audit.rules.leaf import event_digest, leaf_hash
-from services.audit.store import append_past, ensure_partitions
+from services.audit.store.appending import append_past, ensure_partitions
+from services.audit.store.people import People
 from shared.clock import system_clock
 from shared.db.engine import Database
 from shared.errors import EventIdReused, ResourceNotFound, ScopeRequired

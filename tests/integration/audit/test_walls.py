@@ -4,7 +4,7 @@ import asyncpg
 import pytest
 
 from services.audit.rules.events import Event
-from services.audit.store import driver_connection
+from services.audit.store.appending import driver_connection
 from shared.db.engine import Database
 from tests.integration.audit.conftest import World
 

@@ -15,7 +15,7 @@ from release_manager.audit.v1 import audit_pb2 as pb
 from release_manager.audit.v1 import audit_pb2_grpc
 
 from services.audit.app import audit_server
-from services.audit.store import Driver
+from services.audit.store.appending import Driver
 from shared.errors import DomainError, TokenRejected
 from shared.identity.actor import Actor, ActorKind, Role
 from shared.identity.keys import ensure_keys

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from release_manager.audit.v1 import audit_pb2 as pb
 
-from services.audit import queries
+from services.audit.store import queries
 from tests.rpc.audit.conftest import Service, as_, event, refusal
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
