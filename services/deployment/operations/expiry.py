@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from uuid import UUID
 
 import structlog
 from sqlalchemy import func, select
@@ -9,6 +10,7 @@ from sqlalchemy import func, select
 from services.deployment.operations import decide
 from services.deployment.store import children
 from shared.db.engine import Database
+from shared.errors import AuditBacklog
 from shared.outbox.delivery import Delivery
 
 LOOK_EVERY_S = 5.0
@@ -42,5 +44,14 @@ class Expiry:
             alone, now = (await tx.execute(mine)).one()
             overdue = await children.overdue(tx, now, BATCH) if alone else []
             for deployment_id in overdue:
-                work = partial(decide.expire_if_overdue, deployment_id=deployment_id)
-                await self._delivery.by_itself(work)
+                await self._expire(deployment_id)
+
+    async def _expire(self, deployment_id: UUID) -> None:
+        """Expire one if its time has passed; what hinders it hinders no other."""
+        work = partial(decide.expire_if_overdue, deployment_id=deployment_id)
+        try:
+            await self._delivery.by_itself(work)
+        except AuditBacklog:
+            raise
+        except Exception as error:  # noqa: BLE001  (the next look finds it again)
+            log.warning("expiry_failed", deployment=str(deployment_id), error=repr(error))

@@ -128,7 +128,7 @@ def _record(
     details = {
         "after": {"status": DeploymentStatus.PENDING},
         "approvals_required": case.approval.required,
-        "asked": [person.username for person in asked],
+        "asked": [person.username for person in asked if case.approval.required],
         "allow_downgrade": case.dossier.allow_downgrade,
         "requesters": case.dossier.requesters,
     }

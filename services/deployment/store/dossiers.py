@@ -29,9 +29,10 @@ Json = Mapping[str, Any]
 class Dossier:
     """A deployment, names included, and what its gates are about.
 
-    `policy` is None for the default of the type. `live`, `occupant` and `predecessors` are None
-    unless it is pending. `approvals` are all its rows with their people, oldest first. JSON has
-    times as text. `moment` is the database's time of the query.
+    The policy is the current one as long as it is pending, then that of the moment it stopped
+    being so; `policy` is None for the default of the type. `live`, `occupant` and `predecessors`
+    are None unless it is pending. `approvals` are all its rows with their people, oldest first.
+    JSON has times as text. `moment` is the database's time of the query.
     """
 
     id: UUID
@@ -232,6 +233,20 @@ def _bad_because() -> ScalarSelect[Any]:
     )
 
 
+def _policy_version() -> Any:  # noqa: ANN401  (a version, NULL for the default)
+    other = aliased(EnvironmentPolicy)
+    of_then = (
+        select(func.max(other.policy_version))
+        .where(
+            other.environment_id == Environment.id,
+            other.created_at <= func.coalesce(Deployment.started_at, Deployment.completed_at),
+        )
+        .correlate(Deployment, Environment)
+        .scalar_subquery()
+    )
+    return case((Deployment.status == "pending", Environment.policy_version), else_=of_then)
+
+
 def _query() -> Select[*tuple[Any, ...]]:
     def while_waiting(facts: ScalarSelect[Any]) -> Any:  # noqa: ANN401  (JSON)
         return case((Deployment.status == "pending", facts))
@@ -249,7 +264,7 @@ def _query() -> Select[*tuple[Any, ...]]:
             Release.authors.label("authors"),
             Release.published_at.label("published_at"),
             Environment.environment_type.label("environment_type"),
-            Environment.policy_version.label("policy_version"),
+            func.coalesce(EnvironmentPolicy.policy_version, 0).label("policy_version"),
             EnvironmentPolicy.policy.label("policy"),
             EnvironmentPolicy.created_at.label("policy_since"),
             while_waiting(_bad_because()).label("bad_because"),
@@ -268,7 +283,7 @@ def _query() -> Select[*tuple[Any, ...]]:
             EnvironmentPolicy,
             and_(
                 EnvironmentPolicy.environment_id == Environment.id,
-                EnvironmentPolicy.policy_version == Environment.policy_version,
+                EnvironmentPolicy.policy_version == _policy_version(),
             ),
         )
     )

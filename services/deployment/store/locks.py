@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,8 @@ from shared.db.models.catalog import Environment, Release
 from shared.db.models.deployment import Approval, Deployment, EnvironmentPolicy, ReleaseMark
 from shared.db.models.identity import User
 from shared.errors import ResourceNotFound
+
+_TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +61,37 @@ async def hold_pair(
 ) -> Pair:
     """Take the pair; wait for whoever has it."""
     lock = _pair_lock(literal(str(service_id)), literal(str(environment_id)))
-    # The columns are computed in their order: the time is the one after the wait.
-    row = (await tx.execute(select(lock, func.clock_timestamp()))).one()
-    return Pair(service_id, environment_id, release_id, row[1])
+    await tx.execute(select(lock))
+    return await _held(tx, service_id, environment_id, release_id)
 
 
 async def hold_pair_of(tx: AsyncConnection, deployment_id: UUID) -> Pair | None:
     """Take the pair of a deployment; None when there is no such deployment."""
     service_id, environment_id = Deployment.service_id, Deployment.environment_id
     lock = _pair_lock(cast(service_id, String), cast(environment_id, String))
-    statement = select(
-        lock, service_id, environment_id, Deployment.release_id, func.clock_timestamp()
-    ).where(Deployment.id == deployment_id)
+    statement = select(lock, service_id, environment_id, Deployment.release_id).where(
+        Deployment.id == deployment_id
+    )
     row = (await tx.execute(statement)).one_or_none()
-    return None if row is None else Pair(*row[1:])
+    return None if row is None else await _held(tx, *row[1:])
+
+
+async def _held(
+    tx: AsyncConnection, service_id: UUID, environment_id: UUID, release_id: UUID
+) -> Pair:
+    """Return the pair with the time now, later than any by which its deployments are ordered.
+
+    A clock may go back, as on the way to another machine; an order must not. The statement is one
+    of its own, so that it sees what was committed during the wait for the pair.
+    """
+    here = (Deployment.service_id == service_id, Deployment.environment_id == environment_id)
+    last = (
+        select(func.max(column) + _TICK).where(*here).scalar_subquery()
+        for column in (Deployment.deployed_at, Deployment.touched_at)
+    )
+    moment = select(func.greatest(func.clock_timestamp(), *last))
+    now: datetime = (await tx.execute(moment)).scalar_one()
+    return Pair(service_id, environment_id, release_id, now)
 
 
 def _pair_lock(service: ColumnElement[str], environment: ColumnElement[str]) -> ColumnElement[Any]:

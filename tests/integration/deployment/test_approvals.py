@@ -154,6 +154,16 @@ async def test_what_would_wait_can_be_refused_instead(world: World) -> None:
     assert [gate.gate for gate in error.gates] == ["approval"]
 
 
+async def test_where_nothing_is_approved_nobody_is_asked(world: World) -> None:
+    request = pb.CreateDeploymentRequest(
+        release=await world.release("auth@1.0.0"), environment="dev", approvers=["lead1"]
+    )
+    made = (await world.call("dev1", "CreateDeployment", request)).deployment
+    assert not (await world.get(made.id)).approvals
+    told = await world.database.fetchval("SELECT event->'details'->>'asked' FROM outbox")
+    assert told == "[]"
+
+
 async def test_a_deployment_nobody_approves_expires(world: World) -> None:
     made = await waiting_in_prod(world)
     await world.database.execute(

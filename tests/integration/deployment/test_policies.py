@@ -64,6 +64,29 @@ async def test_a_new_policy_voids_what_was_approved(own_world: World) -> None:
     await world.check_events()
 
 
+async def test_what_has_started_keeps_the_policy_of_that_moment(own_world: World) -> None:
+    world = own_world
+    release = await world.release("auth@1.0.0")
+    in_dev = await world.deployed(release)
+    staged = await world.create(release, "staging")
+    await world.approve(staged.id, "dev3")
+    await world.start(staged.id)
+    await world.finish(staged.id)
+    before = [await world.get(deployment.id) for deployment in (in_dev, staged)]
+    assert [found.approval_status for found in before] == [
+        pb.APPROVAL_STATUS_NOT_REQUIRED,
+        pb.APPROVAL_STATUS_APPROVED,
+    ]
+    for place in ("Dev", "Staging"):
+        await publish(world, place, 1, required_approvals=2, minimum_role="lead")
+    after = [await world.get(deployment.id) for deployment in (in_dev, staged)]
+    assert after == before
+    listed = await world.call("viewer1", "ListDeployments", pb.ListDeploymentsRequest())
+    assert [found.approvals_given for found in listed.deployments] == [1, 0]
+    waits = await world.create(await world.release("auth@2.0.0"), "dev")
+    assert waits.approvals_required == 2
+
+
 async def test_what_is_approved_in_time_does_not_expire(own_world: World) -> None:
     world = own_world
     release = await world.release("auth@1")

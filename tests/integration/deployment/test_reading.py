@@ -10,7 +10,6 @@ import pytest_asyncio
 from google.protobuf.message import Message
 from release_manager.deployment.v1 import deployment_pb2 as pb
 from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from services.deployment.operations import board, details, inspect
 from services.deployment.operations.board import BoardQuery
@@ -26,18 +25,18 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @contextmanager
-def queries() -> Iterator[list[str]]:
-    """Provide the list of the statements that are executed meanwhile."""
+def queries(db: Database) -> Iterator[list[str]]:
+    """Provide the list of the statements that `db` executes meanwhile."""
     seen: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         seen.append(statement)
 
-    event.listen(Engine, "before_cursor_execute", note)
+    event.listen(db.engine.sync_engine, "before_cursor_execute", note)
     try:
         yield seen
     finally:
-        event.remove(Engine, "before_cursor_execute", note)
+        event.remove(db.engine.sync_engine, "before_cursor_execute", note)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -77,7 +76,7 @@ async def test_views_take_a_constant_number_of_queries(
     await world.deployed(await world.release(f"{app}@1"))
     waiting = await world.create(f"{app}@1", "staging")
     for depth, most in ((Depth.ALONE, 2), (Depth.STAGES, 3), (Depth.EVERYTHING, 5)):
-        with queries() as seen:
+        with queries(db) as seen:
             await details.read(db, UUID(waiting.id), depth)
         assert len(seen) <= most, seen
 
@@ -86,7 +85,7 @@ async def test_lists_take_a_constant_number_of_queries(
     world: World, db: Database, app: str
 ) -> None:
     async def count(read: Callable[[], Any]) -> int:
-        with queries() as seen:
+        with queries(db) as seen:
             await read()
         return len(seen)
 
