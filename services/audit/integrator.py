@@ -79,23 +79,29 @@ class Integrator:
                 raise SigningStopped(size=size, problem=self._refused)
 
     async def _run(self) -> None:
+        failed = ""
         while True:
             self._wanted.clear()
-            pause = EVERY_S
+            pause = 0.0
             try:
                 behind = await self.integrate()
             except SigningRefused as refused:
                 self._stopped(str(refused))
+                pause = EVERY_S
             except Exception as error:  # noqa: BLE001  (a database that is away comes back)
-                log.warning("ledger_not_integrated", error=type(error).__name__)
+                if type(error).__name__ != failed:
+                    failed = type(error).__name__
+                    log.warning("ledger_not_integrated", error=failed)
+                pause = EVERY_S
             else:
                 self._stopped(None)
-                pause = BETWEEN_S if behind else EVERY_S
+                failed = ""
             self._passed.set()
             self._passed = asyncio.Event()
-            await asyncio.sleep(BETWEEN_S)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), pause)
+            await asyncio.sleep(pause or BETWEEN_S)
+            if not pause and not behind:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), EVERY_S)
 
     def _stopped(self, problem: str | None) -> None:
         if problem != self._refused:
