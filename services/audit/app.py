@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import structlog
@@ -39,6 +39,7 @@ INTEGRATOR = "rm_audit_integrator"
 MONTHS_AHEAD = 3
 PARTITIONS_EVERY_S = 6 * 3600.0
 PARTITIONS_AGAIN_S = 5.0
+ENDING_S = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -88,9 +89,10 @@ async def audit_server(
     try:
         yield server
     finally:
-        partitions.cancel()
-        with suppress(asyncio.CancelledError):
-            await partitions
+        # Again and again: a cancellation may come to nothing while a connection is being made.
+        while not partitions.done():
+            partitions.cancel()
+            await asyncio.wait({partitions}, timeout=ENDING_S)
         await queue.stop()
         await integrator.stop()
         await known.close()

@@ -27,6 +27,8 @@ from shared.errors import SigningStopped
 EVERY_S = 0.5
 # Callers that wait for the next checkpoint cannot hurry it more than this.
 BETWEEN_S = 0.02
+# How long a pass may take to end when the service stops.
+STOPPING_S = 2.0
 # One pass hashes this many leaves in some 30 ms, during which no call is answered.
 LEAVES_AT_ONCE = 16_384
 
@@ -53,6 +55,7 @@ class Integrator:
         self._refused: str | None = None
         self._wanted = asyncio.Event()
         self._passed = asyncio.Event()
+        self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -60,11 +63,15 @@ class Integrator:
         self._task = asyncio.create_task(self._run(), name="audit integrator")
 
     async def stop(self) -> None:
-        """End; what is not integrated yet waits for the next start."""
-        if self._task is not None:
+        """Finish the pass that runs, and end; what is left waits for the next start."""
+        self._stopping = True
+        self._wanted.set()
+        if self._task is None:
+            return
+        await asyncio.wait({self._task}, timeout=STOPPING_S)
+        while not self._task.done():  # a database that does not answer
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task}, timeout=STOPPING_S)
 
     async def covering(self, size: int) -> None:
         """Return once a signed checkpoint covers `size` entries, which are committed already.
@@ -80,7 +87,7 @@ class Integrator:
 
     async def _run(self) -> None:
         failed = ""
-        while True:
+        while not self._stopping:
             self._wanted.clear()
             pause = 0.0
             try:
