@@ -348,3 +348,9 @@ class UnexpectedError(DomainError, kind=Kind.INTERNAL):
     """Something failed that should not have. Quote request {request_id} to the operators of this
     service.
     """
+
+
+class SigningStopped(DomainError, kind=Kind.UNAVAILABLE):
+    """The ledger holds {size} entries, but signs no checkpoints at this moment: {problem}. An
+    operator must look at it; what was appended is stored.
+    """

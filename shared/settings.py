@@ -74,6 +74,12 @@ class Settings(BaseSettings):
         default=None,
         description="Keys and tokens of the services. Default: `keys` in RELEASE_MANAGER_DATA_DIR.",
     )
+    ledger_checkpoint_file: Path | None = Field(
+        default=None,
+        description="File to which every signed checkpoint of the ledger is appended. Best on"
+        " another machine's disk, where whoever may change the database cannot. Default:"
+        " `checkpoints` in the key directory.",
+    )
     audit_address: Address = Field(
         default="127.0.0.1:50051",
         description="host:port where the audit service listens and where the others find it.",
@@ -196,6 +202,11 @@ class Settings(BaseSettings):
     def key_dir(self) -> Path:
         """The key directory, absolute."""
         return (self.release_manager_key_dir or self.data_dir / "keys").absolute()
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """The file of the ledger's checkpoints, absolute."""
+        return (self.ledger_checkpoint_file or self.key_dir / "checkpoints").absolute()
 
     @property
     def database_url(self) -> str:

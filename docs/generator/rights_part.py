@@ -4,7 +4,13 @@ from docs.generator.blocks import table as markdown
 from docs.generator.meanings import Meaning
 from docs.generator.schema import Grant, Schema, Table
 
-_ROLES = ("rm_catalog", "rm_deployment", "rm_audit_writer", "rm_audit_reader")
+_ROLES = (
+    "rm_catalog",
+    "rm_deployment",
+    "rm_audit_writer",
+    "rm_audit_reader",
+    "rm_audit_integrator",
+)
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 

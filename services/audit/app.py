@@ -2,19 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import structlog
 from release_manager.audit.v1 import audit_pb2_grpc
 
+from services.audit.checkpoint_file import CheckpointFile
 from services.audit.export import Exports
 from services.audit.group_commit import GroupCommit
+from services.audit.integrator import Integrator
 from services.audit.ledger import Ledger
+from services.audit.ledger_key import ensure_ledger_key
+from services.audit.proofs import Proofs
 from services.audit.reading import Reading
-from services.audit.servicer import AuditServicer
+from services.audit.servicer import AuditServicer, Integrity
 from services.audit.store.appending import driver_connection, ensure_partitions
 from services.audit.store.people import People
+from services.audit.verify import Verification
 from shared.clock import Clock, system_clock
 from shared.db.engine import Database
 from shared.identity.keys import load_keys
@@ -29,10 +34,12 @@ SERVICE = "release_manager.audit.v1.AuditService"
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 WRITER = "rm_audit_writer"
 READER = "rm_audit_reader"
+INTEGRATOR = "rm_audit_integrator"
 
 MONTHS_AHEAD = 3
 PARTITIONS_EVERY_S = 6 * 3600.0
 PARTITIONS_AGAIN_S = 5.0
+ENDING_S = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -47,8 +54,9 @@ async def audit_server(
     reads tokens.
     """
     secret = load_keys(settings.key_dir)
-    writer = _database(settings, WRITER)
-    reader = _database(settings, READER)
+    signer = ensure_ledger_key(settings.key_dir)
+    writer, reader = _database(settings, WRITER), _database(settings, READER)
+    tree = _database(settings, INTEGRATOR)
     # Who calls is asked through the writer's pool, so that no crowd of readers delays an entry.
     known = TokenVerifier(
         writer, secret, clock, keep=timedelta(seconds=settings.user_cache_seconds)
@@ -60,26 +68,36 @@ async def audit_server(
     )
     people, tokens = People(writer), PageTokens(secret.hmac)
     queue = GroupCommit(writer)
+    published = CheckpointFile(settings.checkpoint_file)
+    integrator = Integrator(tree, signer, published)
     servicer = AuditServicer(
         ledger=Ledger(queue, people, secret=secret.hmac, clock=clock),
         reading=Reading(reader, tokens),
         exports=Exports(reader, tokens),
         people=people,
+        integrity=Integrity(
+            Proofs(reader, integrator),
+            Verification(reader, integrator, signer.verifier, published),
+            signer.verifier,
+        ),
         stopping=server.stopping,
     )
     server.add(SERVICE, audit_pb2_grpc.add_AuditServiceServicer_to_server, servicer)
     queue.start()
+    integrator.start()
     partitions = asyncio.create_task(keep_partitions(writer, clock), name="audit partitions")
     try:
         yield server
     finally:
-        partitions.cancel()
-        with suppress(asyncio.CancelledError):
-            await partitions
+        # Again and again: a cancellation may come to nothing while a connection is being made.
+        while not partitions.done():
+            partitions.cancel()
+            await asyncio.wait({partitions}, timeout=ENDING_S)
         await queue.stop()
+        await integrator.stop()
         await known.close()
-        await writer.close()
-        await reader.close()
+        for database in (writer, reader, tree):
+            await database.close()
 
 
 def _database(settings: Settings, role: str) -> Database:

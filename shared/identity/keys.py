@@ -54,12 +54,12 @@ def ensure_keys(directory: Path) -> Keys:
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not (directory / HMAC_FILE).exists():
-        _create(directory / HMAC_FILE, os.urandom(HMAC_BYTES))
+        create_once(directory / HMAC_FILE, os.urandom(HMAC_BYTES))
     private, public = _found(directory, _PRIVATE), _found(directory, _PUBLIC)
     if not private and not public:
         add_signing_key(directory, kid=FIRST_KID)
     for kid in private.keys() - public.keys():
-        _write_public(directory, kid, _read_private(private[kid]))
+        _write_public(directory, kid, read_private(private[kid]))
     return load_keys(directory)
 
 
@@ -71,19 +71,14 @@ def add_signing_key(directory: Path, kid: str | None = None) -> str:
     key = Ed25519PrivateKey.generate()
     kid = kid or _new_kid(key.public_key())
     path = directory / f"access-token-{kid}.pem"
-    encoded = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    _create(path, encoded)
-    _write_public(directory, kid, _read_private(path))
+    create_once(path, private_pem(key))
+    _write_public(directory, kid, read_private(path))
     return kid
 
 
 def load_keys(directory: Path) -> Keys:
     """Read all keys of `directory`; raises KeysInvalid when tokens could not be verified."""
-    private = {kid: _read_private(path) for kid, path in _found(directory, _PRIVATE).items()}
+    private = {kid: read_private(path) for kid, path in _found(directory, _PRIVATE).items()}
     public = {kid: _read_public(path) for kid, path in _found(directory, _PUBLIC).items()}
     verifying = {kid: key.public_key() for kid, key in private.items()} | public
     if not verifying:
@@ -115,8 +110,8 @@ def _found(directory: Path, pattern: re.Pattern[str]) -> dict[str, Path]:
     return {match["kid"]: directory / match[0] for match in matches if match}
 
 
-def _create(path: Path, content: bytes) -> None:
-    """Write a whole file under a name that must be new; keep the one that is there already."""
+def create_once(path: Path, content: bytes) -> None:
+    """Write a whole file, 0600, under a name that must be new; keep one that is there already."""
     with NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
         file.write(content)
         file.flush()
@@ -129,14 +124,24 @@ def _create(path: Path, content: bytes) -> None:
         Path(file.name).unlink()
 
 
+def private_pem(key: Ed25519PrivateKey) -> bytes:
+    """Return a private key in PEM, not encrypted."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
 def _write_public(directory: Path, kid: str, key: Ed25519PrivateKey) -> None:
     encoded = key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    _create(directory / f"access-token-{kid}.pub.pem", encoded)
+    create_once(directory / f"access-token-{kid}.pub.pem", encoded)
 
 
-def _read_private(path: Path) -> Ed25519PrivateKey:
+def read_private(path: Path) -> Ed25519PrivateKey:
+    """Read an Ed25519 private key in PEM; raises KeysInvalid."""
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:

@@ -24,7 +24,11 @@ MAY_SPEAK_WIRE = re.compile(
     re.VERBOSE,
 )
 # The encoding of an entry's details is RFC 8785, which a library knows; ids carry their time.
-PURE = {"shared.errors", "shared.identity.actor", "shared.ids", "rfc8785"}
+# Canonical JSON and signatures are computed, like hashes; they reach for nothing.
+PURE = {
+    *("shared.errors", "shared.identity.actor", "shared.ids"),
+    *("rfc8785", "cryptography.exceptions", "cryptography.hazmat.primitives.asymmetric.ed25519"),
+}
 # Operations of the catalog name the table of a new row and leave the statement to the store.
 MAY_USE_MODELS = re.compile(
     r"""services/\w+/store(\.py|/)

@@ -59,6 +59,12 @@ COMPARED: Final = {
     "password": frozenset({Code.OK, Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED}),
     "refresh_token": frozenset({Code.UNAUTHENTICATED}),
     "leaf_index": SOUGHT_CODES | {Code.OUT_OF_RANGE},
+    # Places in the tree of this moment, and what only its key can have signed.
+    **dict.fromkeys(
+        ("tree_size", "from_size", "to_size", "level", "tile", "width"),
+        frozenset({Code.OK, Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE}),
+    ),
+    "known_checkpoint": frozenset({Code.OK, Code.INVALID_ARGUMENT}),
 }
 TOKENS: Final = frozenset({"page_token", "resume_token"})
 MUTATIONS: Final = 16

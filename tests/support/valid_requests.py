@@ -45,6 +45,11 @@ def _audit(made: Made) -> dict[str, Message]:
         "ExportAuditLogs": audit.ExportAuditLogsRequest(
             filter=audit.AuditLogFilter(resource_type="ticket")
         ),
+        "GetCheckpoint": audit.GetCheckpointRequest(),
+        "GetInclusionProof": audit.GetInclusionProofRequest(id=made.entry),
+        "GetConsistencyProof": audit.GetConsistencyProofRequest(from_size=1),
+        "GetTile": audit.GetTileRequest(width=1),
+        "VerifyLedger": audit.VerifyLedgerRequest(),
         "GetAggregateSequences": audit.GetAggregateSequencesRequest(aggregates=["team:1"]),
     }
 

@@ -1,4 +1,4 @@
-"""The audit ledger: its entries, its head, and the keys by which a repeated event is known."""
+"""The audit ledger: its entries, its head, the keys of events, and the Merkle tree over them."""
 
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
@@ -14,6 +14,7 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     Text,
+    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import INET, JSONB
@@ -126,3 +127,38 @@ class AuditEventKey(Schema):
     request_mac: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime]
     seen_at: Mapped[datetime]
+
+
+class MerkleTile(Schema):
+    """Hashes of the tree, up to 256 neighbours of one level; see `services.audit.rules.tiles`.
+
+    A tile only gets longer.
+    """
+
+    __tablename__ = "merkle_tiles"
+    __table_args__ = (
+        CheckConstraint("level BETWEEN 0 AND 7 AND tile >= 0", name="place"),
+        CheckConstraint(
+            "octet_length(hashes) BETWEEN 32 AND 8192 AND octet_length(hashes) % 32 = 0",
+            name="hashes",
+        ),
+    )
+
+    level: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    tile: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    hashes: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class AuditCheckpoint(Schema):
+    """A signed state of the tree. Rows are added and never change."""
+
+    __tablename__ = "audit_checkpoints"
+    __table_args__ = (
+        CheckConstraint("tree_size >= 0", name="tree_size"),
+        CheckConstraint("octet_length(root) = 32", name="root"),
+    )
+
+    tree_size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    root: Mapped[bytes] = mapped_column(LargeBinary)
+    note: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

@@ -49,6 +49,34 @@ AUDIT_CATEGORY_SECURITY: AuditCategory.ValueType  # 3
 """Log-ins, refused log-ins, tokens, denied calls."""
 Global___AuditCategory: _TypeAlias = AuditCategory  # noqa: Y015
 
+class _WaitFor:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WaitForEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitFor.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WAIT_FOR_UNSPECIFIED: _WaitFor.ValueType  # 0
+    """The default: SEQUENCED."""
+    WAIT_FOR_SEQUENCED: _WaitFor.ValueType  # 1
+    """The entry is committed and has its place."""
+    WAIT_FOR_INTEGRATED: _WaitFor.ValueType  # 2
+    """A signed checkpoint covers the entry too; takes up to about a second. When signing has stopped
+    (SIGNING_STOPPED), the entry is stored nevertheless, and the same event can be sent again.
+    """
+
+class WaitFor(_WaitFor, metaclass=_WaitForEnumTypeWrapper):
+    """When the answer to an append is sent."""
+
+WAIT_FOR_UNSPECIFIED: WaitFor.ValueType  # 0
+"""The default: SEQUENCED."""
+WAIT_FOR_SEQUENCED: WaitFor.ValueType  # 1
+"""The entry is committed and has its place."""
+WAIT_FOR_INTEGRATED: WaitFor.ValueType  # 2
+"""A signed checkpoint covers the entry too; takes up to about a second. When signing has stopped
+(SIGNING_STOPPED), the entry is stored nevertheless, and the same event can be sent again.
+"""
+Global___WaitFor: _TypeAlias = WaitFor  # noqa: Y015
+
 class _AppendOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -100,6 +128,30 @@ EXPORT_FORMAT_CSV_EXACT: ExportFormat.ValueType  # 1
 EXPORT_FORMAT_CSV_SPREADSHEET: ExportFormat.ValueType  # 2
 """The same, with a single quote before every value that a spreadsheet would run as a formula."""
 Global___ExportFormat: _TypeAlias = ExportFormat  # noqa: Y015
+
+class _LedgerVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LedgerVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LedgerVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LEDGER_VERDICT_UNSPECIFIED: _LedgerVerdict.ValueType  # 0
+    """It is still running."""
+    LEDGER_VERDICT_INTACT: _LedgerVerdict.ValueType  # 1
+    """Everything matches."""
+    LEDGER_VERDICT_TAMPERED: _LedgerVerdict.ValueType  # 2
+    """Something does not match; `problem` says what, `first_mismatch` where."""
+
+class LedgerVerdict(_LedgerVerdict, metaclass=_LedgerVerdictEnumTypeWrapper):
+    """What a verification has found."""
+
+LEDGER_VERDICT_UNSPECIFIED: LedgerVerdict.ValueType  # 0
+"""It is still running."""
+LEDGER_VERDICT_INTACT: LedgerVerdict.ValueType  # 1
+"""Everything matches."""
+LEDGER_VERDICT_TAMPERED: LedgerVerdict.ValueType  # 2
+"""Something does not match; `problem` says what, `first_mismatch` where."""
+Global___LedgerVerdict: _TypeAlias = LedgerVerdict  # noqa: Y015
 
 @_typing.final
 class AuditEvent(_message.Message):
@@ -330,6 +382,9 @@ class LogActionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
+    WAIT_FOR_FIELD_NUMBER: _builtins.int
+    wait_for: Global___WaitFor.ValueType
+    """Optional. What to wait for; SEQUENCED when not set."""
     @_builtins.property
     def event(self) -> Global___AuditEvent:
         """Required. The event."""
@@ -338,10 +393,11 @@ class LogActionRequest(_message.Message):
         self,
         *,
         event: Global___AuditEvent | None = ...,
+        wait_for: Global___WaitFor.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "wait_for", b"wait_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -355,21 +411,27 @@ class LogActionResponse(_message.Message):
 
     AUDIT_LOG_FIELD_NUMBER: _builtins.int
     DEDUPLICATED_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
     deduplicated: _builtins.bool
     """True when the same event was already in the ledger."""
     @_builtins.property
     def audit_log(self) -> Global___AuditLog:
         """The entry as the ledger holds it."""
 
+    @_builtins.property
+    def proof(self) -> Global___InclusionProof:
+        """That the entry is in the tree, with `wait_for = INTEGRATED`."""
+
     def __init__(
         self,
         *,
         audit_log: Global___AuditLog | None = ...,
         deduplicated: _builtins.bool = ...,
+        proof: Global___InclusionProof | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_log", b"audit_log"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_log", b"audit_log", "proof", b"proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_log", b"audit_log", "deduplicated", b"deduplicated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_log", b"audit_log", "deduplicated", b"deduplicated", "proof", b"proof"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -732,3 +794,364 @@ class GetAggregateSequencesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetAggregateSequencesResponse: _TypeAlias = GetAggregateSequencesResponse  # noqa: Y015
+
+@_typing.final
+class GetCheckpointRequest(_message.Message):
+    """Asks for the newest checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCheckpointRequest: _TypeAlias = GetCheckpointRequest  # noqa: Y015
+
+@_typing.final
+class Checkpoint(_message.Message):
+    """A signed state of the ledger."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    ROOT_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    tree_size: _builtins.int
+    """Number of entries that it covers: those before this leaf index."""
+    root: _builtins.bytes
+    """Root of the Merkle tree over them, 32 bytes."""
+    note: _builtins.str
+    """The checkpoint as it was signed: a C2SP signed note."""
+    def __init__(
+        self,
+        *,
+        tree_size: _builtins.int = ...,
+        root: _builtins.bytes = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "root", b"root", "tree_size", b"tree_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Checkpoint: _TypeAlias = Checkpoint  # noqa: Y015
+
+@_typing.final
+class GetCheckpointResponse(_message.Message):
+    """The newest checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    VERIFIER_KEY_FIELD_NUMBER: _builtins.int
+    verifier_key: _builtins.str
+    """The public key, as C2SP verifier key. Compare it with the one that you were given; a key that
+    comes with the note proves nothing.
+    """
+    @_builtins.property
+    def checkpoint(self) -> Global___Checkpoint:
+        """The newest checkpoint."""
+
+    def __init__(
+        self,
+        *,
+        checkpoint: Global___Checkpoint | None = ...,
+        verifier_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "verifier_key", b"verifier_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCheckpointResponse: _TypeAlias = GetCheckpointResponse  # noqa: Y015
+
+@_typing.final
+class GetInclusionProofRequest(_message.Message):
+    """Names an entry and a tree that holds it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    LEAF_INDEX_FIELD_NUMBER: _builtins.int
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The entry's id."""
+    leaf_index: _builtins.int
+    """The entry's position."""
+    tree_size: _builtins.int
+    """Optional. Size of the tree; that of the newest checkpoint when 0."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        leaf_index: _builtins.int = ...,
+        tree_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "key", b"key", "leaf_index", b"leaf_index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "key", b"key", "leaf_index", b"leaf_index", "tree_size", b"tree_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_key: _TypeAlias = _typing.Literal["id", "leaf_index"]  # noqa: Y015
+    _WhichOneofArgType_key: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_key) -> _WhichOneofReturnType_key | None: ...
+
+Global___GetInclusionProofRequest: _TypeAlias = GetInclusionProofRequest  # noqa: Y015
+
+@_typing.final
+class InclusionProof(_message.Message):
+    """That a leaf is at its place in a tree."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAF_INDEX_FIELD_NUMBER: _builtins.int
+    LEAF_HASH_FIELD_NUMBER: _builtins.int
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    HASHES_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    leaf_index: _builtins.int
+    """Position of the entry."""
+    leaf_hash: _builtins.bytes
+    """Its leaf in the tree, 32 bytes. Compute it from the entry, do not take it from here."""
+    tree_size: _builtins.int
+    """Size of the tree."""
+    checkpoint: _builtins.str
+    """The signed note of the tree of that size; empty when a checkpoint of just that size was never
+    signed.
+    """
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The proof: hashes of 32 bytes, the one nearest to the leaf first."""
+
+    def __init__(
+        self,
+        *,
+        leaf_index: _builtins.int = ...,
+        leaf_hash: _builtins.bytes = ...,
+        tree_size: _builtins.int = ...,
+        hashes: _abc.Iterable[_builtins.bytes] | None = ...,
+        checkpoint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "hashes", b"hashes", "leaf_hash", b"leaf_hash", "leaf_index", b"leaf_index", "tree_size", b"tree_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InclusionProof: _TypeAlias = InclusionProof  # noqa: Y015
+
+@_typing.final
+class GetInclusionProofResponse(_message.Message):
+    """The proof."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROOF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def proof(self) -> Global___InclusionProof:
+        """The proof."""
+
+    def __init__(
+        self,
+        *,
+        proof: Global___InclusionProof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetInclusionProofResponse: _TypeAlias = GetInclusionProofResponse  # noqa: Y015
+
+@_typing.final
+class GetConsistencyProofRequest(_message.Message):
+    """Names two trees."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_SIZE_FIELD_NUMBER: _builtins.int
+    TO_SIZE_FIELD_NUMBER: _builtins.int
+    from_size: _builtins.int
+    """Optional. Size of the older one."""
+    to_size: _builtins.int
+    """Optional. Size of the newer one; that of the newest checkpoint when 0."""
+    def __init__(
+        self,
+        *,
+        from_size: _builtins.int = ...,
+        to_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_size", b"from_size", "to_size", b"to_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConsistencyProofRequest: _TypeAlias = GetConsistencyProofRequest  # noqa: Y015
+
+@_typing.final
+class GetConsistencyProofResponse(_message.Message):
+    """The proof."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_SIZE_FIELD_NUMBER: _builtins.int
+    TO_SIZE_FIELD_NUMBER: _builtins.int
+    HASHES_FIELD_NUMBER: _builtins.int
+    FROM_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    TO_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    from_size: _builtins.int
+    """Size of the older tree."""
+    to_size: _builtins.int
+    """Size of the newer tree."""
+    from_checkpoint: _builtins.str
+    """The signed note of the older tree; empty when just that size was never signed."""
+    to_checkpoint: _builtins.str
+    """The signed note of the newer tree; empty when just that size was never signed."""
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The proof: hashes of 32 bytes. Empty when the older tree is empty or both are the same."""
+
+    def __init__(
+        self,
+        *,
+        from_size: _builtins.int = ...,
+        to_size: _builtins.int = ...,
+        hashes: _abc.Iterable[_builtins.bytes] | None = ...,
+        from_checkpoint: _builtins.str = ...,
+        to_checkpoint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_checkpoint", b"from_checkpoint", "from_size", b"from_size", "hashes", b"hashes", "to_checkpoint", b"to_checkpoint", "to_size", b"to_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConsistencyProofResponse: _TypeAlias = GetConsistencyProofResponse  # noqa: Y015
+
+@_typing.final
+class GetTileRequest(_message.Message):
+    """Names a tile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    TILE_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    level: _builtins.int
+    """Optional. 0 for leaves; a hash of each further level stands for 256 of the one below."""
+    tile: _builtins.int
+    """Optional. Which tile of the level, from 0."""
+    width: _builtins.int
+    """Optional. How many of its hashes; 256 when 0."""
+    def __init__(
+        self,
+        *,
+        level: _builtins.int = ...,
+        tile: _builtins.int = ...,
+        width: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "tile", b"tile", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTileRequest: _TypeAlias = GetTileRequest  # noqa: Y015
+
+@_typing.final
+class GetTileResponse(_message.Message):
+    """The tile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HASHES_FIELD_NUMBER: _builtins.int
+    hashes: _builtins.bytes
+    """The hashes, 32 bytes each, one after another."""
+    def __init__(
+        self,
+        *,
+        hashes: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hashes", b"hashes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTileResponse: _TypeAlias = GetTileResponse  # noqa: Y015
+
+@_typing.final
+class VerifyLedgerRequest(_message.Message):
+    """Asks for the whole ledger to be verified."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KNOWN_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    known_checkpoint: _builtins.str
+    """Optional. A checkpoint that you have kept, as signed note: the ledger must begin with it."""
+    def __init__(
+        self,
+        *,
+        known_checkpoint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_checkpoint", b"known_checkpoint"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyLedgerRequest: _TypeAlias = VerifyLedgerRequest  # noqa: Y015
+
+@_typing.final
+class VerifyLedgerResponse(_message.Message):
+    """How far a verification is; the last message has a verdict."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFIED_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    TREE_SIZE_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    FIRST_MISMATCH_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    verified: _builtins.int
+    """Entries that were verified so far."""
+    entries: _builtins.int
+    """Entries that the ledger had at the start."""
+    tree_size: _builtins.int
+    """Entries that the newest checkpoint covers; those after it were held against no signature."""
+    verdict: Global___LedgerVerdict.ValueType
+    """The verdict, in the last message."""
+    first_mismatch: _builtins.int
+    """The first position that does not match. A root that does not match names the first entry after
+    the last root that does.
+    """
+    problem: _builtins.str
+    """What does not match, as a sentence."""
+    def __init__(
+        self,
+        *,
+        verified: _builtins.int = ...,
+        entries: _builtins.int = ...,
+        tree_size: _builtins.int = ...,
+        verdict: Global___LedgerVerdict.ValueType = ...,
+        first_mismatch: _builtins.int | None = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_mismatch", b"_first_mismatch", "first_mismatch", b"first_mismatch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_mismatch", b"_first_mismatch", "entries", b"entries", "first_mismatch", b"first_mismatch", "problem", b"problem", "tree_size", b"tree_size", "verdict", b"verdict", "verified", b"verified"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__first_mismatch: _TypeAlias = _typing.Literal["first_mismatch"]  # noqa: Y015
+    _WhichOneofArgType__first_mismatch: _TypeAlias = _typing.Literal["_first_mismatch", b"_first_mismatch"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_mismatch) -> _WhichOneofReturnType__first_mismatch | None: ...
+
+Global___VerifyLedgerResponse: _TypeAlias = VerifyLedgerResponse  # noqa: Y015

@@ -69,6 +69,31 @@ class AuditServiceStub:
                 request_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetAggregateSequencesRequest.SerializeToString,
                 response_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetAggregateSequencesResponse.FromString,
                 _registered_method=True)
+        self.GetCheckpoint = channel.unary_unary(
+                '/release_manager.audit.v1.AuditService/GetCheckpoint',
+                request_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetCheckpointRequest.SerializeToString,
+                response_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetCheckpointResponse.FromString,
+                _registered_method=True)
+        self.GetInclusionProof = channel.unary_unary(
+                '/release_manager.audit.v1.AuditService/GetInclusionProof',
+                request_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetInclusionProofRequest.SerializeToString,
+                response_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetInclusionProofResponse.FromString,
+                _registered_method=True)
+        self.GetConsistencyProof = channel.unary_unary(
+                '/release_manager.audit.v1.AuditService/GetConsistencyProof',
+                request_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetConsistencyProofRequest.SerializeToString,
+                response_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetConsistencyProofResponse.FromString,
+                _registered_method=True)
+        self.GetTile = channel.unary_unary(
+                '/release_manager.audit.v1.AuditService/GetTile',
+                request_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetTileRequest.SerializeToString,
+                response_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetTileResponse.FromString,
+                _registered_method=True)
+        self.VerifyLedger = channel.unary_stream(
+                '/release_manager.audit.v1.AuditService/VerifyLedger',
+                request_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.VerifyLedgerRequest.SerializeToString,
+                response_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.VerifyLedgerResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -143,6 +168,57 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCheckpoint(self, request, context):
+        """Returns the newest signed state of the ledger. Keep it: it is all that is needed to find out
+        later whether anything that it covers was changed, by GetConsistencyProof or VerifyLedger.
+
+        The note is a C2SP checkpoint, three lines (the name of the log, the number of entries, the
+        Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. New
+        entries are covered within about a second.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetInclusionProof(self, request, context):
+        """Returns the proof that an entry is in the tree (RFC 6962, 2.1.1): about log2(tree size) hashes,
+        which lead from the leaf to the root of a checkpoint. For an entry that no checkpoint covers yet
+        the call waits for the next one. SIGNING_STOPPED says that there will be none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConsistencyProof(self, request, context):
+        """Returns the proof that a tree begins with all entries of an older one (RFC 6962, 2.1.2): that
+        nothing was changed, removed or put in between. Check it against the roots of two checkpoints
+        of your own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTile(self, request, context):
+        """Returns a tile of the tree (C2SP tlog-tiles): up to 256 neighbouring hashes of one level, from
+        which every proof can be made. Tiles hold hashes only and give nothing of an entry away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyLedger(self, request, context):
+        """Computes everything anew, from the fields of each entry to the root of each checkpoint, and
+        says where the first thing is that does not match. Also held against the last checkpoint
+        outside the database, so that a ledger that was cut off is found, and against one of yours.
+
+        Reads all entries, about 20,000 a second; says now and then how far it is. One verification
+        runs at a time, others wait. That a superuser of the database also signed anew, with the key,
+        is found by checkpoints that were kept elsewhere and by nothing else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -175,6 +251,31 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.GetAggregateSequences,
                     request_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetAggregateSequencesRequest.FromString,
                     response_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetAggregateSequencesResponse.SerializeToString,
+            ),
+            'GetCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCheckpoint,
+                    request_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetCheckpointRequest.FromString,
+                    response_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetCheckpointResponse.SerializeToString,
+            ),
+            'GetInclusionProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetInclusionProof,
+                    request_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetInclusionProofRequest.FromString,
+                    response_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetInclusionProofResponse.SerializeToString,
+            ),
+            'GetConsistencyProof': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConsistencyProof,
+                    request_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetConsistencyProofRequest.FromString,
+                    response_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetConsistencyProofResponse.SerializeToString,
+            ),
+            'GetTile': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTile,
+                    request_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetTileRequest.FromString,
+                    response_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.GetTileResponse.SerializeToString,
+            ),
+            'VerifyLedger': grpc.unary_stream_rpc_method_handler(
+                    servicer.VerifyLedger,
+                    request_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.VerifyLedgerRequest.FromString,
+                    response_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.VerifyLedgerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -344,6 +445,141 @@ class AuditService:
             '/release_manager.audit.v1.AuditService/GetAggregateSequences',
             release__manager_dot_audit_dot_v1_dot_audit__pb2.GetAggregateSequencesRequest.SerializeToString,
             release__manager_dot_audit_dot_v1_dot_audit__pb2.GetAggregateSequencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.audit.v1.AuditService/GetCheckpoint',
+            release__manager_dot_audit_dot_v1_dot_audit__pb2.GetCheckpointRequest.SerializeToString,
+            release__manager_dot_audit_dot_v1_dot_audit__pb2.GetCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetInclusionProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.audit.v1.AuditService/GetInclusionProof',
+            release__manager_dot_audit_dot_v1_dot_audit__pb2.GetInclusionProofRequest.SerializeToString,
+            release__manager_dot_audit_dot_v1_dot_audit__pb2.GetInclusionProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConsistencyProof(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.audit.v1.AuditService/GetConsistencyProof',
+            release__manager_dot_audit_dot_v1_dot_audit__pb2.GetConsistencyProofRequest.SerializeToString,
+            release__manager_dot_audit_dot_v1_dot_audit__pb2.GetConsistencyProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.audit.v1.AuditService/GetTile',
+            release__manager_dot_audit_dot_v1_dot_audit__pb2.GetTileRequest.SerializeToString,
+            release__manager_dot_audit_dot_v1_dot_audit__pb2.GetTileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyLedger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/release_manager.audit.v1.AuditService/VerifyLedger',
+            release__manager_dot_audit_dot_v1_dot_audit__pb2.VerifyLedgerRequest.SerializeToString,
+            release__manager_dot_audit_dot_v1_dot_audit__pb2.VerifyLedgerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -77,6 +77,37 @@ class AuditServiceStub:
     ledger holds every entry. Services compare it with their own versions to find out whether an
     entry is missing.
     """
+    GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetCheckpointRequest, _audit_pb2.GetCheckpointResponse]
+    """Returns the newest signed state of the ledger. Keep it: it is all that is needed to find out
+    later whether anything that it covers was changed, by GetConsistencyProof or VerifyLedger.
+
+    The note is a C2SP checkpoint, three lines (the name of the log, the number of entries, the
+    Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. New
+    entries are covered within about a second.
+    """
+    GetInclusionProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetInclusionProofRequest, _audit_pb2.GetInclusionProofResponse]
+    """Returns the proof that an entry is in the tree (RFC 6962, 2.1.1): about log2(tree size) hashes,
+    which lead from the leaf to the root of a checkpoint. For an entry that no checkpoint covers yet
+    the call waits for the next one. SIGNING_STOPPED says that there will be none.
+    """
+    GetConsistencyProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyProofRequest, _audit_pb2.GetConsistencyProofResponse]
+    """Returns the proof that a tree begins with all entries of an older one (RFC 6962, 2.1.2): that
+    nothing was changed, removed or put in between. Check it against the roots of two checkpoints
+    of your own.
+    """
+    GetTile: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetTileRequest, _audit_pb2.GetTileResponse]
+    """Returns a tile of the tree (C2SP tlog-tiles): up to 256 neighbouring hashes of one level, from
+    which every proof can be made. Tiles hold hashes only and give nothing of an entry away.
+    """
+    VerifyLedger: _grpc.UnaryStreamMultiCallable[_audit_pb2.VerifyLedgerRequest, _audit_pb2.VerifyLedgerResponse]
+    """Computes everything anew, from the fields of each entry to the root of each checkpoint, and
+    says where the first thing is that does not match. Also held against the last checkpoint
+    outside the database, so that a ledger that was cut off is found, and against one of yours.
+
+    Reads all entries, about 20,000 a second; says now and then how far it is. One verification
+    runs at a time, others wait. That a superuser of the database also signed anew, with the key,
+    is found by checkpoints that were kept elsewhere and by nothing else.
+    """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -126,6 +157,37 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Returns, for aggregates of the calling service account, the highest sequence up to which the
     ledger holds every entry. Services compare it with their own versions to find out whether an
     entry is missing.
+    """
+    GetCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetCheckpointRequest, _audit_pb2.GetCheckpointResponse]  # type: ignore[assignment]
+    """Returns the newest signed state of the ledger. Keep it: it is all that is needed to find out
+    later whether anything that it covers was changed, by GetConsistencyProof or VerifyLedger.
+
+    The note is a C2SP checkpoint, three lines (the name of the log, the number of entries, the
+    Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. New
+    entries are covered within about a second.
+    """
+    GetInclusionProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetInclusionProofRequest, _audit_pb2.GetInclusionProofResponse]  # type: ignore[assignment]
+    """Returns the proof that an entry is in the tree (RFC 6962, 2.1.1): about log2(tree size) hashes,
+    which lead from the leaf to the root of a checkpoint. For an entry that no checkpoint covers yet
+    the call waits for the next one. SIGNING_STOPPED says that there will be none.
+    """
+    GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyProofRequest, _audit_pb2.GetConsistencyProofResponse]  # type: ignore[assignment]
+    """Returns the proof that a tree begins with all entries of an older one (RFC 6962, 2.1.2): that
+    nothing was changed, removed or put in between. Check it against the roots of two checkpoints
+    of your own.
+    """
+    GetTile: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetTileRequest, _audit_pb2.GetTileResponse]  # type: ignore[assignment]
+    """Returns a tile of the tree (C2SP tlog-tiles): up to 256 neighbouring hashes of one level, from
+    which every proof can be made. Tiles hold hashes only and give nothing of an entry away.
+    """
+    VerifyLedger: _aio.UnaryStreamMultiCallable[_audit_pb2.VerifyLedgerRequest, _audit_pb2.VerifyLedgerResponse]  # type: ignore[assignment]
+    """Computes everything anew, from the fields of each entry to the root of each checkpoint, and
+    says where the first thing is that does not match. Also held against the last checkpoint
+    outside the database, so that a ledger that was cut off is found, and against one of yours.
+
+    Reads all entries, about 20,000 a second; says now and then how far it is. One verification
+    runs at a time, others wait. That a superuser of the database also signed anew, with the key,
+    is found by checkpoints that were kept elsewhere and by nothing else.
     """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -209,6 +271,67 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns, for aggregates of the calling service account, the highest sequence up to which the
         ledger holds every entry. Services compare it with their own versions to find out whether an
         entry is missing.
+        """
+
+    @_abc_1.abstractmethod
+    def GetCheckpoint(
+        self,
+        request: _audit_pb2.GetCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.GetCheckpointResponse, _abc.Awaitable[_audit_pb2.GetCheckpointResponse]]:
+        """Returns the newest signed state of the ledger. Keep it: it is all that is needed to find out
+        later whether anything that it covers was changed, by GetConsistencyProof or VerifyLedger.
+
+        The note is a C2SP checkpoint, three lines (the name of the log, the number of entries, the
+        Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. New
+        entries are covered within about a second.
+        """
+
+    @_abc_1.abstractmethod
+    def GetInclusionProof(
+        self,
+        request: _audit_pb2.GetInclusionProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.GetInclusionProofResponse, _abc.Awaitable[_audit_pb2.GetInclusionProofResponse]]:
+        """Returns the proof that an entry is in the tree (RFC 6962, 2.1.1): about log2(tree size) hashes,
+        which lead from the leaf to the root of a checkpoint. For an entry that no checkpoint covers yet
+        the call waits for the next one. SIGNING_STOPPED says that there will be none.
+        """
+
+    @_abc_1.abstractmethod
+    def GetConsistencyProof(
+        self,
+        request: _audit_pb2.GetConsistencyProofRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.GetConsistencyProofResponse, _abc.Awaitable[_audit_pb2.GetConsistencyProofResponse]]:
+        """Returns the proof that a tree begins with all entries of an older one (RFC 6962, 2.1.2): that
+        nothing was changed, removed or put in between. Check it against the roots of two checkpoints
+        of your own.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTile(
+        self,
+        request: _audit_pb2.GetTileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.GetTileResponse, _abc.Awaitable[_audit_pb2.GetTileResponse]]:
+        """Returns a tile of the tree (C2SP tlog-tiles): up to 256 neighbouring hashes of one level, from
+        which every proof can be made. Tiles hold hashes only and give nothing of an entry away.
+        """
+
+    @_abc_1.abstractmethod
+    def VerifyLedger(
+        self,
+        request: _audit_pb2.VerifyLedgerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_pb2.VerifyLedgerResponse], _abc.AsyncIterator[_audit_pb2.VerifyLedgerResponse]]:
+        """Computes everything anew, from the fields of each entry to the root of each checkpoint, and
+        says where the first thing is that does not match. Also held against the last checkpoint
+        outside the database, so that a ledger that was cut off is found, and against one of yours.
+
+        Reads all entries, about 20,000 a second; says now and then how far it is. One verification
+        runs at a time, others wait. That a superuser of the database also signed anew, with the key,
+        is found by checkpoints that were kept elsewhere and by nothing else.
         """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

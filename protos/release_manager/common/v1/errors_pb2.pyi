@@ -336,6 +336,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
     Example: {"request_id": "018f4e6a-1111-7aaa-8bbb-0123456789ab"}
     """
+    ERROR_REASON_SIGNING_STOPPED: _ErrorReason.ValueType  # 52
+    """UNAVAILABLE. The ledger holds {size} entries, but signs no checkpoints at this moment:
+    {problem}. An operator must look at it; what was appended is stored.
+
+    Example: {"size": "20", "problem": "the database is behind a published checkpoint"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason of an error. Each value shows an example of the facts it carries in
@@ -653,5 +659,11 @@ ERROR_REASON_UNEXPECTED_ERROR: ErrorReason.ValueType  # 51
 of this service.
 
 Example: {"request_id": "018f4e6a-1111-7aaa-8bbb-0123456789ab"}
+"""
+ERROR_REASON_SIGNING_STOPPED: ErrorReason.ValueType  # 52
+"""UNAVAILABLE. The ledger holds {size} entries, but signs no checkpoints at this moment:
+{problem}. An operator must look at it; what was appended is stored.
+
+Example: {"size": "20", "problem": "the database is behind a published checkpoint"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
