@@ -211,7 +211,7 @@ class AuditServiceServicer:
         says where the first thing is that does not match. Also held against the last checkpoint
         outside the database, so that a ledger that was cut off is found, and against one of yours.
 
-        Reads all entries, about 20,000 a second; says now and then how far it is. One verification
+        Reads all entries, some 10,000 a second; says now and then how far it is. One verification
         runs at a time, others wait. That a superuser of the database also signed anew, with the key,
         is found by checkpoints that were kept elsewhere and by nothing else.
         """
