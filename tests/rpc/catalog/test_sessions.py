@@ -50,6 +50,13 @@ async def forget(platform: Platform) -> None:
     await asyncio.sleep(platform.settings.user_cache_seconds + 0.1)
 
 
+@pytest.mark.parametrize(
+    "username", ["admin", "lead1", "lead2", "dev1", "dev2", "dev3", "viewer1", "viewer2"]
+)
+async def test_every_seeded_user_can_log_in(platform: Platform, username: str) -> None:
+    assert await who(platform, await log_in(platform, username)) == username
+
+
 @pytest.mark.parametrize("name", ["dev1", "DEV1", "dev1@example.com", "Dev1@Example.COM"])
 async def test_a_user_logs_in_by_name_or_mail(platform: Platform, name: str) -> None:
     session = await log_in(platform, name)
