@@ -124,6 +124,7 @@ async def wired(database_url: str) -> AsyncIterator[tuple[Wire, str]]:
 async def test_a_silent_database_ends_no_wait_and_no_service(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The time-outs of the product, only sooner.
     monkeypatch.setattr(engine, "COMMAND_TIMEOUT_S", 0.3)
     monkeypatch.setattr(engine, "CONNECT_TIMEOUT_S", 0.3)
     async with wired(world.url) as (wire, url):

@@ -107,6 +107,7 @@ async def test_nothing_new_is_not_signed_again(signing: Signing) -> None:
 async def test_a_pass_that_fails_is_repeated(
     signing: Signing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A smaller pass, so that a few hundred entries take several of them.
     monkeypatch.setattr(module, "LEAVES_AT_ONCE", 100)
     await signing.append(450)
     crashing = signing.integrator()
@@ -117,6 +118,7 @@ async def test_a_pass_that_fails_is_repeated(
         publish(note)
         raise ConnectionError
 
+    # The crash between publishing and storing, which nothing from outside can time.
     monkeypatch.setattr(crashing, "_publish", crash)
     with pytest.raises(ConnectionError):
         await crashing.integrate()
@@ -140,6 +142,7 @@ async def test_a_note_cut_off_by_a_crash_is_skipped(signing: Signing) -> None:
 
 
 async def test_replicas_make_one_tree(signing: Signing, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A smaller pass, so that the replicas meet in many of them.
     monkeypatch.setattr(module, "LEAVES_AT_ONCE", 50)
     replicas = [signing.integrator() for _number in range(2)]
     for replica in replicas:

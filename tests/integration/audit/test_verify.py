@@ -90,6 +90,7 @@ class Verified:
 async def verified(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Verified]:
+    # The integrator's loop does not run here: waiting longer for a checkpoint only takes time.
     monkeypatch.setattr(module, "WAITING_S", 0.05)
     tree = Database(world.url, role="rm_audit_integrator", application_name="test integrator")
     made = Verified(world, tmp_path, tree)
