@@ -5,6 +5,7 @@ What exists: teams, services, environments, releases and runbooks."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -147,6 +148,34 @@ RELEASE_STATUS_ABANDONED: ReleaseStatus.ValueType  # 5
 """Will never be deployed again."""
 Global___ReleaseStatus: _TypeAlias = ReleaseStatus  # noqa: Y015
 
+class _RunbookOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RunbookOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunbookOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RUNBOOK_OUTCOME_UNSPECIFIED: _RunbookOutcome.ValueType  # 0
+    """Not set."""
+    RUNBOOK_OUTCOME_SUCCEEDED: _RunbookOutcome.ValueType  # 1
+    """It solved the problem."""
+    RUNBOOK_OUTCOME_FAILED: _RunbookOutcome.ValueType  # 2
+    """It did not."""
+    RUNBOOK_OUTCOME_ABORTED: _RunbookOutcome.ValueType  # 3
+    """It was left, for example because it did not apply."""
+
+class RunbookOutcome(_RunbookOutcome, metaclass=_RunbookOutcomeEnumTypeWrapper):
+    """How the work through a runbook ended."""
+
+RUNBOOK_OUTCOME_UNSPECIFIED: RunbookOutcome.ValueType  # 0
+"""Not set."""
+RUNBOOK_OUTCOME_SUCCEEDED: RunbookOutcome.ValueType  # 1
+"""It solved the problem."""
+RUNBOOK_OUTCOME_FAILED: RunbookOutcome.ValueType  # 2
+"""It did not."""
+RUNBOOK_OUTCOME_ABORTED: RunbookOutcome.ValueType  # 3
+"""It was left, for example because it did not apply."""
+Global___RunbookOutcome: _TypeAlias = RunbookOutcome  # noqa: Y015
+
 @_typing.final
 class Team(_message.Message):
     """People who own services together."""
@@ -159,6 +188,7 @@ class Team(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ARCHIVED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUID of the team."""
     name: _builtins.str
@@ -175,6 +205,10 @@ class Team(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was last changed."""
 
+    @_builtins.property
+    def archived_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was archived; absent while it is not."""
+
     def __init__(
         self,
         *,
@@ -184,10 +218,11 @@ class Team(_message.Message):
         etag: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        archived_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archived_at", b"archived_at", "created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "etag", b"etag", "id", b"id", "name", b"name", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_at", b"archived_at", "created_at", b"created_at", "description", b"description", "etag", b"etag", "id", b"id", "name", b"name", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -198,6 +233,26 @@ class Service(_message.Message):
     """A piece of software that is released."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
@@ -212,6 +267,10 @@ class Service(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ARCHIVED_AT_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    DEPENDENCIES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUID of the service."""
     name: _builtins.str
@@ -242,6 +301,22 @@ class Service(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was last changed."""
 
+    @_builtins.property
+    def archived_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was archived; absent while it is not."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Output only. Words to find it by, each with a value."""
+
+    @_builtins.property
+    def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___Link]:
+        """Output only. Pages about it."""
+
+    @_builtins.property
+    def dependencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceDependency]:
+        """Output only. What it needs of other services."""
+
     def __init__(
         self,
         *,
@@ -258,14 +333,76 @@ class Service(_message.Message):
         etag: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        archived_at: _timestamp_pb2.Timestamp | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        links: _abc.Iterable[Global___Link] | None = ...,
+        dependencies: _abc.Iterable[Global___ServiceDependency] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archived_at", b"archived_at", "created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "etag", b"etag", "id", b"id", "lifecycle", b"lifecycle", "name", b"name", "owner", b"owner", "owner_id", b"owner_id", "repository", b"repository", "team", b"team", "team_id", b"team_id", "tier", b"tier", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_at", b"archived_at", "created_at", b"created_at", "dependencies", b"dependencies", "description", b"description", "etag", b"etag", "id", b"id", "labels", b"labels", "lifecycle", b"lifecycle", "links", b"links", "name", b"name", "owner", b"owner", "owner_id", b"owner_id", "repository", b"repository", "team", b"team", "team_id", b"team_id", "tier", b"tier", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Service: _TypeAlias = Service  # noqa: Y015
+
+@_typing.final
+class Link(_message.Message):
+    """A page about a service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """What it is, such as `dashboard`; 1 to 63 characters, not only spaces."""
+    url: _builtins.str
+    """Its address, `http` or `https`."""
+    def __init__(
+        self,
+        *,
+        title: _builtins.str = ...,
+        url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["title", b"title", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Link: _TypeAlias = Link  # noqa: Y015
+
+@_typing.final
+class ServiceDependency(_message.Message):
+    """What a service needs of another one. A deployment is gated until that one runs in the same
+    environment in this version at least.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    MINIMUM_VERSION_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """The other service: name or id in a request, its name in an answer."""
+    service_id: _builtins.str
+    """Output only. Id of the other service."""
+    minimum_version: _builtins.str
+    """Optional. The lowest version that will do, in the order of versions; any when empty."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        service_id: _builtins.str = ...,
+        minimum_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["minimum_version", b"minimum_version", "service", b"service", "service_id", b"service_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceDependency: _TypeAlias = ServiceDependency  # noqa: Y015
 
 @_typing.final
 class Environment(_message.Message):
@@ -282,6 +419,7 @@ class Environment(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ARCHIVED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUID of the environment."""
     name: _builtins.str
@@ -304,6 +442,10 @@ class Environment(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was last changed."""
 
+    @_builtins.property
+    def archived_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was archived; absent while it is not."""
+
     def __init__(
         self,
         *,
@@ -316,10 +458,11 @@ class Environment(_message.Message):
         etag: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        archived_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archived_at", b"archived_at", "created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "etag", b"etag", "id", b"id", "name", b"name", "policy_version", b"policy_version", "promotion_order", b"promotion_order", "type", b"type", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_at", b"archived_at", "created_at", b"created_at", "description", b"description", "etag", b"etag", "id", b"id", "name", b"name", "policy_version", b"policy_version", "promotion_order", b"promotion_order", "type", b"type", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -347,6 +490,7 @@ class Release(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ARCHIVED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUID of the release."""
     service_id: _builtins.str
@@ -385,6 +529,10 @@ class Release(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was last changed."""
 
+    @_builtins.property
+    def archived_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was archived; absent while it is not."""
+
     def __init__(
         self,
         *,
@@ -404,10 +552,11 @@ class Release(_message.Message):
         etag: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        archived_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "published_at", b"published_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archived_at", b"archived_at", "created_at", b"created_at", "published_at", b"published_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "commit", b"commit", "created_at", b"created_at", "created_by", b"created_by", "created_by_id", b"created_by_id", "etag", b"etag", "id", b"id", "irreversible", b"irreversible", "name", b"name", "notes", b"notes", "published_at", b"published_at", "service", b"service", "service_id", b"service_id", "status", b"status", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_at", b"archived_at", "artifact_digest", b"artifact_digest", "commit", b"commit", "created_at", b"created_at", "created_by", b"created_by", "created_by_id", b"created_by_id", "etag", b"etag", "id", b"id", "irreversible", b"irreversible", "name", b"name", "notes", b"notes", "published_at", b"published_at", "service", b"service", "service_id", b"service_id", "status", b"status", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,6 +581,10 @@ class Runbook(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ARCHIVED_AT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    HAS_DRAFT_FIELD_NUMBER: _builtins.int
+    PUBLISHED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUID of the runbook."""
     service_id: _builtins.str
@@ -452,6 +605,10 @@ class Runbook(_message.Message):
     """Output only. User name of the author."""
     etag: _builtins.str
     """Output only. The version of this resource; send it back to change only what you have read."""
+    version: _builtins.int
+    """Output only. Number of the version shown here; 0 for a draft that was never published."""
+    has_draft: _builtins.bool
+    """Output only. Whether there is a draft beside the published version."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. Words to find it by."""
@@ -463,6 +620,14 @@ class Runbook(_message.Message):
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was last changed."""
+
+    @_builtins.property
+    def archived_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was archived; absent while it is not."""
+
+    @_builtins.property
+    def published_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the version shown here was published; absent for a draft."""
 
     def __init__(
         self,
@@ -480,10 +645,14 @@ class Runbook(_message.Message):
         etag: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        archived_at: _timestamp_pb2.Timestamp | None = ...,
+        version: _builtins.int = ...,
+        has_draft: _builtins.bool = ...,
+        published_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archived_at", b"archived_at", "created_at", b"created_at", "published_at", b"published_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "created_at", b"created_at", "created_by", b"created_by", "created_by_id", b"created_by_id", "environment", b"environment", "environment_id", b"environment_id", "etag", b"etag", "id", b"id", "service", b"service", "service_id", b"service_id", "tags", b"tags", "title", b"title", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_at", b"archived_at", "content", b"content", "created_at", b"created_at", "created_by", b"created_by", "created_by_id", b"created_by_id", "environment", b"environment", "environment_id", b"environment_id", "etag", b"etag", "has_draft", b"has_draft", "id", b"id", "published_at", b"published_at", "service", b"service", "service_id", b"service_id", "tags", b"tags", "title", b"title", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -609,19 +778,36 @@ class ListTeamsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    SHOW_ARCHIVED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
     page_token: _builtins.str
     """Optional. Token of the previous page; all other fields must stay as they were."""
+    filter: _builtins.str
+    """Optional. Which ones, as an expression (AIP-160): comparisons of name, description, created_at and updated_at
+    by = != < <= > >= and : (has), joined by AND, OR, NOT and parentheses, such as
+    `name : "plat"`. OR binds tighter than AND.
+    """
+    order_by: _builtins.str
+    """Optional. The order: `name`, `created_at` and `updated_at`, each with ` desc` for the other
+    way round, separated by commas.
+    """
+    show_archived: _builtins.bool
+    """Optional. Also those that are archived."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        show_archived: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "show_archived", b"show_archived"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -656,10 +842,352 @@ class ListTeamsResponse(_message.Message):
 Global___ListTeamsResponse: _TypeAlias = ListTeamsResponse  # noqa: Y015
 
 @_typing.final
+class BatchGetTeamsRequest(_message.Message):
+    """Names several teams."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def teams(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. 1 to 100 of them: name or id."""
+
+    def __init__(
+        self,
+        *,
+        teams: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["teams", b"teams"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetTeamsRequest: _TypeAlias = BatchGetTeamsRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetTeamsResponse(_message.Message):
+    """The teams."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def teams(self) -> _containers.RepeatedCompositeFieldContainer[Global___Team]:
+        """The teams, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        teams: _abc.Iterable[Global___Team] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["teams", b"teams"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetTeamsResponse: _TypeAlias = BatchGetTeamsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateTeamRequest(_message.Message):
+    """Says what to change of a team."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAM_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    team: _builtins.str
+    """Required. The team: name or id."""
+    name: _builtins.str
+    """Optional. Another name."""
+    description: _builtins.str
+    """Optional. Another description."""
+    etag: _builtins.str
+    """Optional. Refuse when the team has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Optional. Which of the fields above to change: their names, or `*` for all. A field that is named
+        and empty is emptied. When absent, the fields that are not empty are changed.
+        """
+
+    def __init__(
+        self,
+        *,
+        team: _builtins.str = ...,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "etag", b"etag", "name", b"name", "request_id", b"request_id", "team", b"team", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTeamRequest: _TypeAlias = UpdateTeamRequest  # noqa: Y015
+
+@_typing.final
+class UpdateTeamResponse(_message.Message):
+    """The team."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAM_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def team(self) -> Global___Team:
+        """The team as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        team: Global___Team | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "team", b"team"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "team", b"team"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTeamResponse: _TypeAlias = UpdateTeamResponse  # noqa: Y015
+
+@_typing.final
+class ArchiveTeamRequest(_message.Message):
+    """Names the team."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAM_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    team: _builtins.str
+    """Required. The team: name or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the team has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        team: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "team", b"team", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveTeamRequest: _TypeAlias = ArchiveTeamRequest  # noqa: Y015
+
+@_typing.final
+class ArchiveTeamResponse(_message.Message):
+    """The team."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAM_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def team(self) -> Global___Team:
+        """The team as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        team: Global___Team | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "team", b"team"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "team", b"team"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveTeamResponse: _TypeAlias = ArchiveTeamResponse  # noqa: Y015
+
+@_typing.final
+class UnarchiveTeamRequest(_message.Message):
+    """Names the team."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAM_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    team: _builtins.str
+    """Required. The team: name or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the team has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        team: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "team", b"team", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnarchiveTeamRequest: _TypeAlias = UnarchiveTeamRequest  # noqa: Y015
+
+@_typing.final
+class UnarchiveTeamResponse(_message.Message):
+    """The team."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAM_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def team(self) -> Global___Team:
+        """The team as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        team: Global___Team | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "team", b"team"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "team", b"team"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnarchiveTeamResponse: _TypeAlias = UnarchiveTeamResponse  # noqa: Y015
+
+@_typing.final
+class DeleteTeamRequest(_message.Message):
+    """Names the team to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAM_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    team: _builtins.str
+    """Required. The team: name or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the team has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        team: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "team", b"team", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteTeamRequest: _TypeAlias = DeleteTeamRequest  # noqa: Y015
+
+@_typing.final
+class DeleteTeamResponse(_message.Message):
+    """It is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteTeamResponse: _TypeAlias = DeleteTeamResponse  # noqa: Y015
+
+@_typing.final
 class CreateServiceRequest(_message.Message):
     """Describes a new service."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     NAME_FIELD_NUMBER: _builtins.int
     TEAM_FIELD_NUMBER: _builtins.int
@@ -670,6 +1198,9 @@ class CreateServiceRequest(_message.Message):
     LIFECYCLE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    DEPENDENCIES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. 1 to 63 lower-case letters, digits and single hyphens, beginning with a letter."""
     team: _builtins.str
@@ -690,6 +1221,18 @@ class CreateServiceRequest(_message.Message):
     """
     validate_only: _builtins.bool
     """Optional. Check everything, answer as usual, and store nothing."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Optional. Words to find it by, each with a value; up to 32."""
+
+    @_builtins.property
+    def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___Link]:
+        """Optional. Pages about it, up to 20."""
+
+    @_builtins.property
+    def dependencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceDependency]:
+        """Optional. What it needs of other services, up to 50."""
+
     def __init__(
         self,
         *,
@@ -702,10 +1245,13 @@ class CreateServiceRequest(_message.Message):
         lifecycle: Global___ServiceLifecycle.ValueType = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        links: _abc.Iterable[Global___Link] | None = ...,
+        dependencies: _abc.Iterable[Global___ServiceDependency] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "lifecycle", b"lifecycle", "name", b"name", "owner", b"owner", "repository", b"repository", "request_id", b"request_id", "team", b"team", "tier", b"tier", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dependencies", b"dependencies", "description", b"description", "labels", b"labels", "lifecycle", b"lifecycle", "links", b"links", "name", b"name", "owner", b"owner", "repository", b"repository", "request_id", b"request_id", "team", b"team", "tier", b"tier", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -799,6 +1345,10 @@ class ListServicesRequest(_message.Message):
     LIFECYCLE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    SHOW_ARCHIVED_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     team: _builtins.str
     """Optional. Only of this team: name or id."""
     owner: _builtins.str
@@ -811,6 +1361,21 @@ class ListServicesRequest(_message.Message):
     """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
     page_token: _builtins.str
     """Optional. Token of the previous page; all other fields must stay as they were."""
+    filter: _builtins.str
+    """Optional. Which ones, as an expression (AIP-160): comparisons of name, team, owner, tier, lifecycle, labels.KEY, created_at and updated_at
+    by = != < <= > >= and : (has), joined by AND, OR, NOT and parentheses, such as
+    `tier <= TIER_2 AND labels.lang = "go"`. OR binds tighter than AND.
+    """
+    order_by: _builtins.str
+    """Optional. The order: `name`, `tier`, `created_at` and `updated_at`, each with ` desc` for the other
+    way round, separated by commas.
+    """
+    show_archived: _builtins.bool
+    """Optional. Also those that are archived."""
+    query: _builtins.str
+    """Optional. Words to look for in name, description, labels and repository, with
+    `"a phrase"`, `or` and `-not` as in a web search.
+    """
     def __init__(
         self,
         *,
@@ -820,10 +1385,14 @@ class ListServicesRequest(_message.Message):
         lifecycle: Global___ServiceLifecycle.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        show_archived: _builtins.bool = ...,
+        query: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lifecycle", b"lifecycle", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "team", b"team", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "lifecycle", b"lifecycle", "order_by", b"order_by", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "show_archived", b"show_archived", "team", b"team", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -856,6 +1425,386 @@ class ListServicesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListServicesResponse: _TypeAlias = ListServicesResponse  # noqa: Y015
+
+@_typing.final
+class BatchGetServicesRequest(_message.Message):
+    """Names several services."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def services(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. 1 to 100 of them: name or id."""
+
+    def __init__(
+        self,
+        *,
+        services: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["services", b"services"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetServicesRequest: _TypeAlias = BatchGetServicesRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetServicesResponse(_message.Message):
+    """The services."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def services(self) -> _containers.RepeatedCompositeFieldContainer[Global___Service]:
+        """The services, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        services: _abc.Iterable[Global___Service] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["services", b"services"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetServicesResponse: _TypeAlias = BatchGetServicesResponse  # noqa: Y015
+
+@_typing.final
+class UpdateServiceRequest(_message.Message):
+    """Says what to change of a service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    TEAM_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    REPOSITORY_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    LIFECYCLE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
+    DEPENDENCIES_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Required. The service: name or id."""
+    name: _builtins.str
+    """Optional. Another name."""
+    team: _builtins.str
+    """Optional. Another team: name or id."""
+    owner: _builtins.str
+    """Optional. Another responsible active person: user name or id."""
+    description: _builtins.str
+    """Optional. Another description."""
+    repository: _builtins.str
+    """Optional. Another address of the source code."""
+    tier: Global___ServiceTier.ValueType
+    """Optional. Another tier."""
+    lifecycle: Global___ServiceLifecycle.ValueType
+    """Optional. Another lifecycle."""
+    etag: _builtins.str
+    """Optional. Refuse when the service has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Optional. Other labels, up to 32."""
+
+    @_builtins.property
+    def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___Link]:
+        """Optional. Other links, up to 20."""
+
+    @_builtins.property
+    def dependencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceDependency]:
+        """Optional. Other dependencies, up to 50; none on itself, and no circle of them."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Optional. Which of the fields above to change: their names, or `*` for all. A field that is named
+        and empty is emptied. When absent, the fields that are not empty are changed.
+        """
+
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        name: _builtins.str = ...,
+        team: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        description: _builtins.str = ...,
+        repository: _builtins.str = ...,
+        tier: Global___ServiceTier.ValueType = ...,
+        lifecycle: Global___ServiceLifecycle.ValueType = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        links: _abc.Iterable[Global___Link] | None = ...,
+        dependencies: _abc.Iterable[Global___ServiceDependency] | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dependencies", b"dependencies", "description", b"description", "etag", b"etag", "labels", b"labels", "lifecycle", b"lifecycle", "links", b"links", "name", b"name", "owner", b"owner", "repository", b"repository", "request_id", b"request_id", "service", b"service", "team", b"team", "tier", b"tier", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateServiceRequest: _TypeAlias = UpdateServiceRequest  # noqa: Y015
+
+@_typing.final
+class UpdateServiceResponse(_message.Message):
+    """The service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def service(self) -> Global___Service:
+        """The service as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        service: Global___Service | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "service", b"service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateServiceResponse: _TypeAlias = UpdateServiceResponse  # noqa: Y015
+
+@_typing.final
+class ArchiveServiceRequest(_message.Message):
+    """Names the service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Required. The service: name or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the service has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "service", b"service", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveServiceRequest: _TypeAlias = ArchiveServiceRequest  # noqa: Y015
+
+@_typing.final
+class ArchiveServiceResponse(_message.Message):
+    """The service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def service(self) -> Global___Service:
+        """The service as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        service: Global___Service | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "service", b"service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveServiceResponse: _TypeAlias = ArchiveServiceResponse  # noqa: Y015
+
+@_typing.final
+class UnarchiveServiceRequest(_message.Message):
+    """Names the service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Required. The service: name or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the service has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "service", b"service", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnarchiveServiceRequest: _TypeAlias = UnarchiveServiceRequest  # noqa: Y015
+
+@_typing.final
+class UnarchiveServiceResponse(_message.Message):
+    """The service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def service(self) -> Global___Service:
+        """The service as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        service: Global___Service | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "service", b"service"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnarchiveServiceResponse: _TypeAlias = UnarchiveServiceResponse  # noqa: Y015
+
+@_typing.final
+class DeleteServiceRequest(_message.Message):
+    """Names the service to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Required. The service: name or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the service has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "service", b"service", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteServiceRequest: _TypeAlias = DeleteServiceRequest  # noqa: Y015
+
+@_typing.final
+class DeleteServiceResponse(_message.Message):
+    """It is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteServiceResponse: _TypeAlias = DeleteServiceResponse  # noqa: Y015
 
 @_typing.final
 class CreateEnvironmentRequest(_message.Message):
@@ -986,22 +1935,39 @@ class ListEnvironmentsRequest(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    SHOW_ARCHIVED_FIELD_NUMBER: _builtins.int
     type: Global___EnvironmentType.ValueType
     """Optional. Only of this type."""
     page_size: _builtins.int
     """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
     page_token: _builtins.str
     """Optional. Token of the previous page; all other fields must stay as they were."""
+    filter: _builtins.str
+    """Optional. Which ones, as an expression (AIP-160): comparisons of name, type, promotion_order, created_at and updated_at
+    by = != < <= > >= and : (has), joined by AND, OR, NOT and parentheses, such as
+    `type = PROD`. OR binds tighter than AND.
+    """
+    order_by: _builtins.str
+    """Optional. The order: `promotion_order`, `name`, `created_at` and `updated_at`, each with ` desc` for the other
+    way round, separated by commas.
+    """
+    show_archived: _builtins.bool
+    """Optional. Also those that are archived."""
     def __init__(
         self,
         *,
         type: Global___EnvironmentType.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        show_archived: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "show_archived", b"show_archived", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1034,6 +2000,284 @@ class ListEnvironmentsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListEnvironmentsResponse: _TypeAlias = ListEnvironmentsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateEnvironmentRequest(_message.Message):
+    """Says what to change of a environment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PROMOTION_ORDER_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Required. The environment: name or id."""
+    name: _builtins.str
+    """Optional. Another name."""
+    description: _builtins.str
+    """Optional. Another description."""
+    promotion_order: _builtins.int
+    """Optional. Another place in the promotion order; 0 to 1,000."""
+    etag: _builtins.str
+    """Optional. Refuse when the environment has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Optional. Which of the fields above to change: their names, or `*` for all. A field that is named
+        and empty is emptied. When absent, the fields that are not empty are changed.
+        """
+
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        promotion_order: _builtins.int = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "environment", b"environment", "etag", b"etag", "name", b"name", "promotion_order", b"promotion_order", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateEnvironmentRequest: _TypeAlias = UpdateEnvironmentRequest  # noqa: Y015
+
+@_typing.final
+class UpdateEnvironmentResponse(_message.Message):
+    """The environment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def environment(self) -> Global___Environment:
+        """The environment as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        environment: Global___Environment | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "environment", b"environment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "environment", b"environment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateEnvironmentResponse: _TypeAlias = UpdateEnvironmentResponse  # noqa: Y015
+
+@_typing.final
+class ArchiveEnvironmentRequest(_message.Message):
+    """Names the environment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Required. The environment: name or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the environment has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "etag", b"etag", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveEnvironmentRequest: _TypeAlias = ArchiveEnvironmentRequest  # noqa: Y015
+
+@_typing.final
+class ArchiveEnvironmentResponse(_message.Message):
+    """The environment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def environment(self) -> Global___Environment:
+        """The environment as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        environment: Global___Environment | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "environment", b"environment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "environment", b"environment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveEnvironmentResponse: _TypeAlias = ArchiveEnvironmentResponse  # noqa: Y015
+
+@_typing.final
+class UnarchiveEnvironmentRequest(_message.Message):
+    """Names the environment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Required. The environment: name or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the environment has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "etag", b"etag", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnarchiveEnvironmentRequest: _TypeAlias = UnarchiveEnvironmentRequest  # noqa: Y015
+
+@_typing.final
+class UnarchiveEnvironmentResponse(_message.Message):
+    """The environment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def environment(self) -> Global___Environment:
+        """The environment as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        environment: Global___Environment | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "environment", b"environment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "environment", b"environment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnarchiveEnvironmentResponse: _TypeAlias = UnarchiveEnvironmentResponse  # noqa: Y015
+
+@_typing.final
+class DeleteEnvironmentRequest(_message.Message):
+    """Names the environment to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Required. The environment: name or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the environment has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "etag", b"etag", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteEnvironmentRequest: _TypeAlias = DeleteEnvironmentRequest  # noqa: Y015
+
+@_typing.final
+class DeleteEnvironmentResponse(_message.Message):
+    """It is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteEnvironmentResponse: _TypeAlias = DeleteEnvironmentResponse  # noqa: Y015
 
 @_typing.final
 class CreateReleaseRequest(_message.Message):
@@ -1175,6 +2419,9 @@ class ListReleasesRequest(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    SHOW_ARCHIVED_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """Optional. Only of this service: name or id."""
     status: Global___ReleaseStatus.ValueType
@@ -1183,6 +2430,17 @@ class ListReleasesRequest(_message.Message):
     """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
     page_token: _builtins.str
     """Optional. Token of the previous page; all other fields must stay as they were."""
+    filter: _builtins.str
+    """Optional. Which ones, as an expression (AIP-160): comparisons of service, version, status, commit, created_by, irreversible, published_at, created_at and updated_at
+    by = != < <= > >= and : (has), joined by AND, OR, NOT and parentheses, such as
+    `service = "auth" AND status != DRAFT`. OR binds tighter than AND.
+    """
+    order_by: _builtins.str
+    """Optional. The order: `version` (by SemVer), `published_at`, `created_at` and `updated_at`, each with ` desc` for the other
+    way round, separated by commas.
+    """
+    show_archived: _builtins.bool
+    """Optional. Also those that are archived."""
     def __init__(
         self,
         *,
@@ -1190,10 +2448,13 @@ class ListReleasesRequest(_message.Message):
         status: Global___ReleaseStatus.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        show_archived: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "service", b"service", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "service", b"service", "show_archived", b"show_archived", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1308,6 +2569,468 @@ class PublishReleaseResponse(_message.Message):
 Global___PublishReleaseResponse: _TypeAlias = PublishReleaseResponse  # noqa: Y015
 
 @_typing.final
+class BatchGetReleasesRequest(_message.Message):
+    """Names several releases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def releases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. 1 to 100 of them: `service@version` or id."""
+
+    def __init__(
+        self,
+        *,
+        releases: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["releases", b"releases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetReleasesRequest: _TypeAlias = BatchGetReleasesRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetReleasesResponse(_message.Message):
+    """The releases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def releases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Release]:
+        """The releases, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        releases: _abc.Iterable[Global___Release] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["releases", b"releases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetReleasesResponse: _TypeAlias = BatchGetReleasesResponse  # noqa: Y015
+
+@_typing.final
+class UpdateReleaseRequest(_message.Message):
+    """Says what to change of a release."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    COMMIT_FIELD_NUMBER: _builtins.int
+    ARTIFACT_DIGEST_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    IRREVERSIBLE_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    release: _builtins.str
+    """Required. The release: `service@version` or id."""
+    commit: _builtins.str
+    """Optional. Another commit: 7 to 64 lower-case hexadecimal digits."""
+    artifact_digest: _builtins.str
+    """Optional. Another digest: `sha256:` and 64 hexadecimal digits."""
+    notes: _builtins.str
+    """Optional. Other notes."""
+    irreversible: _builtins.bool
+    """Optional. Whether a rollback across it is blocked."""
+    etag: _builtins.str
+    """Optional. Refuse when the release has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Optional. Which of the fields above to change: their names, or `*` for all. A field that is named
+        and empty is emptied. When absent, the fields that are not empty are changed.
+        """
+
+    def __init__(
+        self,
+        *,
+        release: _builtins.str = ...,
+        commit: _builtins.str = ...,
+        artifact_digest: _builtins.str = ...,
+        notes: _builtins.str = ...,
+        irreversible: _builtins.bool = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "commit", b"commit", "etag", b"etag", "irreversible", b"irreversible", "notes", b"notes", "release", b"release", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateReleaseRequest: _TypeAlias = UpdateReleaseRequest  # noqa: Y015
+
+@_typing.final
+class UpdateReleaseResponse(_message.Message):
+    """The release."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def release(self) -> Global___Release:
+        """The release as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        release: Global___Release | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "release", b"release"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "release", b"release"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateReleaseResponse: _TypeAlias = UpdateReleaseResponse  # noqa: Y015
+
+@_typing.final
+class AbandonReleaseRequest(_message.Message):
+    """Names the release, and says why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    release: _builtins.str
+    """Required. The release: `service@version` or id."""
+    reason: _builtins.str
+    """Required. Why; 1 to 500 characters, not only spaces."""
+    etag: _builtins.str
+    """Optional. Refuse when the release has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        release: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "reason", b"reason", "release", b"release", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbandonReleaseRequest: _TypeAlias = AbandonReleaseRequest  # noqa: Y015
+
+@_typing.final
+class AbandonReleaseResponse(_message.Message):
+    """The release."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def release(self) -> Global___Release:
+        """The release as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        release: Global___Release | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "release", b"release"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "release", b"release"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbandonReleaseResponse: _TypeAlias = AbandonReleaseResponse  # noqa: Y015
+
+@_typing.final
+class ArchiveReleaseRequest(_message.Message):
+    """Names the release."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    release: _builtins.str
+    """Required. The release: `service@version` or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the release has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        release: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "release", b"release", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveReleaseRequest: _TypeAlias = ArchiveReleaseRequest  # noqa: Y015
+
+@_typing.final
+class ArchiveReleaseResponse(_message.Message):
+    """The release."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def release(self) -> Global___Release:
+        """The release as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        release: Global___Release | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "release", b"release"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "release", b"release"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveReleaseResponse: _TypeAlias = ArchiveReleaseResponse  # noqa: Y015
+
+@_typing.final
+class UnarchiveReleaseRequest(_message.Message):
+    """Names the release."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    release: _builtins.str
+    """Required. The release: `service@version` or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the release has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        release: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "release", b"release", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnarchiveReleaseRequest: _TypeAlias = UnarchiveReleaseRequest  # noqa: Y015
+
+@_typing.final
+class UnarchiveReleaseResponse(_message.Message):
+    """The release."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def release(self) -> Global___Release:
+        """The release as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        release: Global___Release | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "release", b"release"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "release", b"release"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnarchiveReleaseResponse: _TypeAlias = UnarchiveReleaseResponse  # noqa: Y015
+
+@_typing.final
+class DeleteReleaseRequest(_message.Message):
+    """Names the release to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    release: _builtins.str
+    """Required. The release: `service@version` or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the release has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        release: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "release", b"release", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteReleaseRequest: _TypeAlias = DeleteReleaseRequest  # noqa: Y015
+
+@_typing.final
+class DeleteReleaseResponse(_message.Message):
+    """It is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteReleaseResponse: _TypeAlias = DeleteReleaseResponse  # noqa: Y015
+
+@_typing.final
+class CompareReleasesRequest(_message.Message):
+    """Names two releases of one service."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_RELEASE_FIELD_NUMBER: _builtins.int
+    TO_RELEASE_FIELD_NUMBER: _builtins.int
+    from_release: _builtins.str
+    """Required. The one that is there: `service@version` or id."""
+    to_release: _builtins.str
+    """Required. The one that is to come: `service@version` or id."""
+    def __init__(
+        self,
+        *,
+        from_release: _builtins.str = ...,
+        to_release: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_release", b"from_release", "to_release", b"to_release"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareReleasesRequest: _TypeAlias = CompareReleasesRequest  # noqa: Y015
+
+@_typing.final
+class CompareReleasesResponse(_message.Message):
+    """What is between them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKWARDS_FIELD_NUMBER: _builtins.int
+    RELEASES_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    IRREVERSIBLE_FIELD_NUMBER: _builtins.int
+    backwards: _builtins.bool
+    """Whether `to_release` is the older one, so that the releases are taken back rather than added."""
+    total: _builtins.int
+    """How many there are, also beyond 200."""
+    irreversible: _builtins.bool
+    """Whether one of them is irreversible."""
+    @_builtins.property
+    def releases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Release]:
+        """The published releases after the older one up to the newer one, the newest first; at most 200."""
+
+    def __init__(
+        self,
+        *,
+        backwards: _builtins.bool = ...,
+        releases: _abc.Iterable[Global___Release] | None = ...,
+        total: _builtins.int = ...,
+        irreversible: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backwards", b"backwards", "irreversible", b"irreversible", "releases", b"releases", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareReleasesResponse: _TypeAlias = CompareReleasesResponse  # noqa: Y015
+
+@_typing.final
 class CreateRunbookRequest(_message.Message):
     """Describes a new runbook."""
 
@@ -1394,16 +3117,24 @@ class GetRunbookRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUNBOOK_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    DRAFT_FIELD_NUMBER: _builtins.int
     runbook: _builtins.str
     """Required. The runbook: id."""
+    version: _builtins.int
+    """Optional. Number of a version; the newest published one when 0, and the draft when there is none."""
+    draft: _builtins.bool
+    """Optional. The draft instead of the published version."""
     def __init__(
         self,
         *,
         runbook: _builtins.str = ...,
+        version: _builtins.int = ...,
+        draft: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["runbook", b"runbook"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft", "runbook", b"runbook", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1444,6 +3175,10 @@ class ListRunbooksRequest(_message.Message):
     TAG_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    SHOW_ARCHIVED_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """Optional. Only of this service: name or id."""
     environment: _builtins.str
@@ -1454,6 +3189,21 @@ class ListRunbooksRequest(_message.Message):
     """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
     page_token: _builtins.str
     """Optional. Token of the previous page; all other fields must stay as they were."""
+    filter: _builtins.str
+    """Optional. Which ones, as an expression (AIP-160): comparisons of title, service, environment, tags, created_by, created_at and updated_at
+    by = != < <= > >= and : (has), joined by AND, OR, NOT and parentheses, such as
+    `tags : "database"`. OR binds tighter than AND.
+    """
+    order_by: _builtins.str
+    """Optional. The order: `title`, `created_at` and `updated_at`, each with ` desc` for the other
+    way round, separated by commas.
+    """
+    show_archived: _builtins.bool
+    """Optional. Also those that are archived."""
+    query: _builtins.str
+    """Optional. Words to look for in titles, tags and published contents, with
+    `"a phrase"`, `or` and `-not` as in a web search.
+    """
     def __init__(
         self,
         *,
@@ -1462,10 +3212,14 @@ class ListRunbooksRequest(_message.Message):
         tag: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        show_archived: _builtins.bool = ...,
+        query: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "page_size", b"page_size", "page_token", b"page_token", "service", b"service", "tag", b"tag"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "service", b"service", "show_archived", b"show_archived", "tag", b"tag"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1498,6 +3252,798 @@ class ListRunbooksResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRunbooksResponse: _TypeAlias = ListRunbooksResponse  # noqa: Y015
+
+@_typing.final
+class RunbookVersion(_message.Message):
+    """A version of a runbook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNBOOK_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    CREATED_BY_ID_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    PUBLISHED_AT_FIELD_NUMBER: _builtins.int
+    runbook_id: _builtins.str
+    """Output only. Id of the runbook."""
+    version: _builtins.int
+    """Output only. Number of the version, from 1; 0 for the draft."""
+    title: _builtins.str
+    """Output only. Title."""
+    content: _builtins.str
+    """Output only. The instructions, as Markdown."""
+    created_by_id: _builtins.str
+    """Output only. Id of the author."""
+    created_by: _builtins.str
+    """Output only. User name of the author."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Words to find it by."""
+
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was begun."""
+
+    @_builtins.property
+    def published_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was published; absent for the draft."""
+
+    def __init__(
+        self,
+        *,
+        runbook_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        title: _builtins.str = ...,
+        content: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        created_by_id: _builtins.str = ...,
+        created_by: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        published_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "published_at", b"published_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "created_at", b"created_at", "created_by", b"created_by", "created_by_id", b"created_by_id", "published_at", b"published_at", "runbook_id", b"runbook_id", "tags", b"tags", "title", b"title", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunbookVersion: _TypeAlias = RunbookVersion  # noqa: Y015
+
+@_typing.final
+class UpdateRunbookRequest(_message.Message):
+    """Says what to change of a runbook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNBOOK_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    runbook: _builtins.str
+    """Required. The runbook: id."""
+    environment: _builtins.str
+    """Optional. Another environment: name or id; all when named in the mask and empty."""
+    title: _builtins.str
+    """Optional. Another title: 1 to 200 characters, not only spaces."""
+    content: _builtins.str
+    """Optional. Other instructions, as Markdown; up to 100,000 characters, not only spaces."""
+    etag: _builtins.str
+    """Optional. Refuse when the runbook has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Up to 20 other words to find it by."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Optional. Which of the fields above to change: their names, or `*` for all. A field that is named
+        and empty is emptied. When absent, the fields that are not empty are changed.
+        """
+
+    def __init__(
+        self,
+        *,
+        runbook: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        title: _builtins.str = ...,
+        content: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "environment", b"environment", "etag", b"etag", "request_id", b"request_id", "runbook", b"runbook", "tags", b"tags", "title", b"title", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateRunbookRequest: _TypeAlias = UpdateRunbookRequest  # noqa: Y015
+
+@_typing.final
+class UpdateRunbookResponse(_message.Message):
+    """The runbook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNBOOK_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def runbook(self) -> Global___Runbook:
+        """The runbook as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        runbook: Global___Runbook | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "runbook", b"runbook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "runbook", b"runbook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateRunbookResponse: _TypeAlias = UpdateRunbookResponse  # noqa: Y015
+
+@_typing.final
+class PublishRunbookRequest(_message.Message):
+    """Names the runbook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNBOOK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    runbook: _builtins.str
+    """Required. The runbook: id."""
+    etag: _builtins.str
+    """Optional. Refuse when the runbook has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        runbook: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "runbook", b"runbook", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishRunbookRequest: _TypeAlias = PublishRunbookRequest  # noqa: Y015
+
+@_typing.final
+class PublishRunbookResponse(_message.Message):
+    """The runbook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNBOOK_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def runbook(self) -> Global___Runbook:
+        """The runbook as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        runbook: Global___Runbook | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "runbook", b"runbook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "runbook", b"runbook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishRunbookResponse: _TypeAlias = PublishRunbookResponse  # noqa: Y015
+
+@_typing.final
+class ArchiveRunbookRequest(_message.Message):
+    """Names the runbook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNBOOK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    runbook: _builtins.str
+    """Required. The runbook: id."""
+    etag: _builtins.str
+    """Optional. Refuse when the runbook has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        runbook: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "runbook", b"runbook", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveRunbookRequest: _TypeAlias = ArchiveRunbookRequest  # noqa: Y015
+
+@_typing.final
+class ArchiveRunbookResponse(_message.Message):
+    """The runbook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNBOOK_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def runbook(self) -> Global___Runbook:
+        """The runbook as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        runbook: Global___Runbook | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "runbook", b"runbook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "runbook", b"runbook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveRunbookResponse: _TypeAlias = ArchiveRunbookResponse  # noqa: Y015
+
+@_typing.final
+class UnarchiveRunbookRequest(_message.Message):
+    """Names the runbook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNBOOK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    runbook: _builtins.str
+    """Required. The runbook: id."""
+    etag: _builtins.str
+    """Optional. Refuse when the runbook has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        runbook: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "runbook", b"runbook", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnarchiveRunbookRequest: _TypeAlias = UnarchiveRunbookRequest  # noqa: Y015
+
+@_typing.final
+class UnarchiveRunbookResponse(_message.Message):
+    """The runbook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNBOOK_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def runbook(self) -> Global___Runbook:
+        """The runbook as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        runbook: Global___Runbook | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "runbook", b"runbook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "runbook", b"runbook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnarchiveRunbookResponse: _TypeAlias = UnarchiveRunbookResponse  # noqa: Y015
+
+@_typing.final
+class DeleteRunbookRequest(_message.Message):
+    """Names the runbook to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNBOOK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    runbook: _builtins.str
+    """Required. The runbook: id."""
+    etag: _builtins.str
+    """Optional. Refuse when the runbook has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        runbook: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "runbook", b"runbook", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteRunbookRequest: _TypeAlias = DeleteRunbookRequest  # noqa: Y015
+
+@_typing.final
+class DeleteRunbookResponse(_message.Message):
+    """It is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteRunbookResponse: _TypeAlias = DeleteRunbookResponse  # noqa: Y015
+
+@_typing.final
+class ListRunbookVersionsRequest(_message.Message):
+    """Asks for a page of versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNBOOK_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    runbook: _builtins.str
+    """Required. The runbook: id."""
+    page_size: _builtins.int
+    """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
+    page_token: _builtins.str
+    """Optional. Token of the previous page; all other fields must stay as they were."""
+    def __init__(
+        self,
+        *,
+        runbook: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "runbook", b"runbook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunbookVersionsRequest: _TypeAlias = ListRunbookVersionsRequest  # noqa: Y015
+
+@_typing.final
+class ListRunbookVersionsResponse(_message.Message):
+    """A page of versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty only at the end."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunbookVersion]:
+        """The versions of this page."""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[Global___RunbookVersion] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunbookVersionsResponse: _TypeAlias = ListRunbookVersionsResponse  # noqa: Y015
+
+@_typing.final
+class RunbookExecution(_message.Message):
+    """That somebody has worked through a runbook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RUNBOOK_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    EXECUTED_BY_ID_FIELD_NUMBER: _builtins.int
+    EXECUTED_BY_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    FINISHED_AT_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Output only. UUID of the execution."""
+    runbook_id: _builtins.str
+    """Output only. Id of the runbook."""
+    version: _builtins.int
+    """Output only. Number of the version."""
+    environment_id: _builtins.str
+    """Output only. Id of the environment; empty when none was named."""
+    deployment_id: _builtins.str
+    """Output only. Id of the deployment that it was about; empty when it was about none."""
+    outcome: Global___RunbookOutcome.ValueType
+    """Output only. How it ended."""
+    notes: _builtins.str
+    """Output only. What was seen."""
+    executed_by_id: _builtins.str
+    """Output only. Id of who did it."""
+    executed_by: _builtins.str
+    """Output only. User name of who did it."""
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it began."""
+
+    @_builtins.property
+    def finished_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it ended."""
+
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was recorded."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        runbook_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        environment_id: _builtins.str = ...,
+        deployment_id: _builtins.str = ...,
+        outcome: Global___RunbookOutcome.ValueType = ...,
+        notes: _builtins.str = ...,
+        executed_by_id: _builtins.str = ...,
+        executed_by: _builtins.str = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        finished_at: _timestamp_pb2.Timestamp | None = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "finished_at", b"finished_at", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deployment_id", b"deployment_id", "environment_id", b"environment_id", "executed_by", b"executed_by", "executed_by_id", b"executed_by_id", "finished_at", b"finished_at", "id", b"id", "notes", b"notes", "outcome", b"outcome", "runbook_id", b"runbook_id", "started_at", b"started_at", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunbookExecution: _TypeAlias = RunbookExecution  # noqa: Y015
+
+@_typing.final
+class RecordRunbookExecutionRequest(_message.Message):
+    """Tells of an execution."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNBOOK_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_ID_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    FINISHED_AT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    runbook: _builtins.str
+    """Required. The runbook: id."""
+    outcome: Global___RunbookOutcome.ValueType
+    """Required. How it ended."""
+    notes: _builtins.str
+    """Optional. What was seen."""
+    environment: _builtins.str
+    """Optional. The environment: name or id."""
+    deployment_id: _builtins.str
+    """Optional. Id of the deployment that it was about."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """Optional. When it began; now when absent."""
+
+    @_builtins.property
+    def finished_at(self) -> _timestamp_pb2.Timestamp:
+        """Optional. When it ended; now when absent."""
+
+    def __init__(
+        self,
+        *,
+        runbook: _builtins.str = ...,
+        outcome: Global___RunbookOutcome.ValueType = ...,
+        notes: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        deployment_id: _builtins.str = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        finished_at: _timestamp_pb2.Timestamp | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_id", b"deployment_id", "environment", b"environment", "finished_at", b"finished_at", "notes", b"notes", "outcome", b"outcome", "request_id", b"request_id", "runbook", b"runbook", "started_at", b"started_at", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordRunbookExecutionRequest: _TypeAlias = RecordRunbookExecutionRequest  # noqa: Y015
+
+@_typing.final
+class RecordRunbookExecutionResponse(_message.Message):
+    """The execution."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def execution(self) -> Global___RunbookExecution:
+        """The execution as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        execution: Global___RunbookExecution | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordRunbookExecutionResponse: _TypeAlias = RecordRunbookExecutionResponse  # noqa: Y015
+
+@_typing.final
+class ListRunbookExecutionsRequest(_message.Message):
+    """Asks for a page of executions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNBOOK_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    runbook: _builtins.str
+    """Optional. Only of this runbook: id."""
+    service: _builtins.str
+    """Optional. Only of runbooks of this service: name or id."""
+    deployment_id: _builtins.str
+    """Optional. Only about this deployment: id."""
+    page_size: _builtins.int
+    """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
+    page_token: _builtins.str
+    """Optional. Token of the previous page; all other fields must stay as they were."""
+    def __init__(
+        self,
+        *,
+        runbook: _builtins.str = ...,
+        service: _builtins.str = ...,
+        deployment_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_id", b"deployment_id", "page_size", b"page_size", "page_token", b"page_token", "runbook", b"runbook", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunbookExecutionsRequest: _TypeAlias = ListRunbookExecutionsRequest  # noqa: Y015
+
+@_typing.final
+class ListRunbookExecutionsResponse(_message.Message):
+    """A page of executions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty only at the end."""
+    @_builtins.property
+    def executions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunbookExecution]:
+        """The executions of this page."""
+
+    def __init__(
+        self,
+        *,
+        executions: _abc.Iterable[Global___RunbookExecution] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["executions", b"executions", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunbookExecutionsResponse: _TypeAlias = ListRunbookExecutionsResponse  # noqa: Y015
+
+@_typing.final
+class SuggestRunbooksRequest(_message.Message):
+    """Says what has happened."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    deployment_id: _builtins.str
+    """Optional. Id of a deployment, from which service, environment and failed stage are taken. Give
+    this or `service`.
+    """
+    service: _builtins.str
+    """Optional. The service: name or id."""
+    environment: _builtins.str
+    """Optional. The environment: name or id."""
+    stage: _builtins.str
+    """Optional. The stage that failed, such as `smoke_test`."""
+    def __init__(
+        self,
+        *,
+        deployment_id: _builtins.str = ...,
+        service: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        stage: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_id", b"deployment_id", "environment", b"environment", "service", b"service", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuggestRunbooksRequest: _TypeAlias = SuggestRunbooksRequest  # noqa: Y015
+
+@_typing.final
+class RunbookSuggestion(_message.Message):
+    """A runbook that may help."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNBOOK_FIELD_NUMBER: _builtins.int
+    BECAUSE_FIELD_NUMBER: _builtins.int
+    RECENT_SUCCESSES_FIELD_NUMBER: _builtins.int
+    RECENT_EXECUTIONS_FIELD_NUMBER: _builtins.int
+    because: _builtins.str
+    """Why it is suggested, as a sentence."""
+    recent_successes: _builtins.int
+    """How many executions of it ended so, of the last 20: succeeded."""
+    recent_executions: _builtins.int
+    """How many of the last 20 executions there were."""
+    @_builtins.property
+    def runbook(self) -> Global___Runbook:
+        """The runbook, with its content."""
+
+    def __init__(
+        self,
+        *,
+        runbook: Global___Runbook | None = ...,
+        because: _builtins.str = ...,
+        recent_successes: _builtins.int = ...,
+        recent_executions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["runbook", b"runbook"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["because", b"because", "recent_executions", b"recent_executions", "recent_successes", b"recent_successes", "runbook", b"runbook"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunbookSuggestion: _TypeAlias = RunbookSuggestion  # noqa: Y015
+
+@_typing.final
+class SuggestRunbooksResponse(_message.Message):
+    """Runbooks that may help."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUGGESTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def suggestions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunbookSuggestion]:
+        """At most 10, the most fitting first."""
+
+    def __init__(
+        self,
+        *,
+        suggestions: _abc.Iterable[Global___RunbookSuggestion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["suggestions", b"suggestions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuggestRunbooksResponse: _TypeAlias = SuggestRunbooksResponse  # noqa: Y015
 
 @_typing.final
 class ReconcileAuditRequest(_message.Message):

@@ -54,6 +54,31 @@ class CatalogServiceStub:
                 request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListTeamsRequest.SerializeToString,
                 response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListTeamsResponse.FromString,
                 _registered_method=True)
+        self.BatchGetTeams = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/BatchGetTeams',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetTeamsRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetTeamsResponse.FromString,
+                _registered_method=True)
+        self.UpdateTeam = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/UpdateTeam',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateTeamRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateTeamResponse.FromString,
+                _registered_method=True)
+        self.ArchiveTeam = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/ArchiveTeam',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveTeamRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveTeamResponse.FromString,
+                _registered_method=True)
+        self.UnarchiveTeam = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/UnarchiveTeam',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveTeamRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveTeamResponse.FromString,
+                _registered_method=True)
+        self.DeleteTeam = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/DeleteTeam',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteTeamRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteTeamResponse.FromString,
+                _registered_method=True)
         self.CreateService = channel.unary_unary(
                 '/release_manager.catalog.v1.CatalogService/CreateService',
                 request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.CreateServiceRequest.SerializeToString,
@@ -69,6 +94,31 @@ class CatalogServiceStub:
                 request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListServicesRequest.SerializeToString,
                 response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListServicesResponse.FromString,
                 _registered_method=True)
+        self.BatchGetServices = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/BatchGetServices',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetServicesRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetServicesResponse.FromString,
+                _registered_method=True)
+        self.UpdateService = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/UpdateService',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateServiceRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateServiceResponse.FromString,
+                _registered_method=True)
+        self.ArchiveService = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/ArchiveService',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveServiceRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveServiceResponse.FromString,
+                _registered_method=True)
+        self.UnarchiveService = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/UnarchiveService',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveServiceRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveServiceResponse.FromString,
+                _registered_method=True)
+        self.DeleteService = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/DeleteService',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteServiceRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteServiceResponse.FromString,
+                _registered_method=True)
         self.CreateEnvironment = channel.unary_unary(
                 '/release_manager.catalog.v1.CatalogService/CreateEnvironment',
                 request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.CreateEnvironmentRequest.SerializeToString,
@@ -83,6 +133,26 @@ class CatalogServiceStub:
                 '/release_manager.catalog.v1.CatalogService/ListEnvironments',
                 request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListEnvironmentsRequest.SerializeToString,
                 response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListEnvironmentsResponse.FromString,
+                _registered_method=True)
+        self.UpdateEnvironment = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/UpdateEnvironment',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateEnvironmentRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateEnvironmentResponse.FromString,
+                _registered_method=True)
+        self.ArchiveEnvironment = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/ArchiveEnvironment',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveEnvironmentRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveEnvironmentResponse.FromString,
+                _registered_method=True)
+        self.UnarchiveEnvironment = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/UnarchiveEnvironment',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveEnvironmentRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveEnvironmentResponse.FromString,
+                _registered_method=True)
+        self.DeleteEnvironment = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/DeleteEnvironment',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteEnvironmentRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteEnvironmentResponse.FromString,
                 _registered_method=True)
         self.CreateRelease = channel.unary_unary(
                 '/release_manager.catalog.v1.CatalogService/CreateRelease',
@@ -104,6 +174,41 @@ class CatalogServiceStub:
                 request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.PublishReleaseRequest.SerializeToString,
                 response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.PublishReleaseResponse.FromString,
                 _registered_method=True)
+        self.BatchGetReleases = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/BatchGetReleases',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetReleasesRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetReleasesResponse.FromString,
+                _registered_method=True)
+        self.UpdateRelease = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/UpdateRelease',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateReleaseRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateReleaseResponse.FromString,
+                _registered_method=True)
+        self.AbandonRelease = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/AbandonRelease',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.AbandonReleaseRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.AbandonReleaseResponse.FromString,
+                _registered_method=True)
+        self.ArchiveRelease = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/ArchiveRelease',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveReleaseRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveReleaseResponse.FromString,
+                _registered_method=True)
+        self.UnarchiveRelease = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/UnarchiveRelease',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveReleaseRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveReleaseResponse.FromString,
+                _registered_method=True)
+        self.DeleteRelease = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/DeleteRelease',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteReleaseRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteReleaseResponse.FromString,
+                _registered_method=True)
+        self.CompareReleases = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/CompareReleases',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.CompareReleasesRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.CompareReleasesResponse.FromString,
+                _registered_method=True)
         self.CreateRunbook = channel.unary_unary(
                 '/release_manager.catalog.v1.CatalogService/CreateRunbook',
                 request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.CreateRunbookRequest.SerializeToString,
@@ -118,6 +223,51 @@ class CatalogServiceStub:
                 '/release_manager.catalog.v1.CatalogService/ListRunbooks',
                 request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbooksRequest.SerializeToString,
                 response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbooksResponse.FromString,
+                _registered_method=True)
+        self.UpdateRunbook = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/UpdateRunbook',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateRunbookRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateRunbookResponse.FromString,
+                _registered_method=True)
+        self.PublishRunbook = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/PublishRunbook',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.PublishRunbookRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.PublishRunbookResponse.FromString,
+                _registered_method=True)
+        self.ListRunbookVersions = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/ListRunbookVersions',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbookVersionsRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbookVersionsResponse.FromString,
+                _registered_method=True)
+        self.ArchiveRunbook = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/ArchiveRunbook',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveRunbookRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveRunbookResponse.FromString,
+                _registered_method=True)
+        self.UnarchiveRunbook = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/UnarchiveRunbook',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveRunbookRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveRunbookResponse.FromString,
+                _registered_method=True)
+        self.DeleteRunbook = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/DeleteRunbook',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteRunbookRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteRunbookResponse.FromString,
+                _registered_method=True)
+        self.RecordRunbookExecution = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/RecordRunbookExecution',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.RecordRunbookExecutionRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.RecordRunbookExecutionResponse.FromString,
+                _registered_method=True)
+        self.ListRunbookExecutions = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/ListRunbookExecutions',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbookExecutionsRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbookExecutionsResponse.FromString,
+                _registered_method=True)
+        self.SuggestRunbooks = channel.unary_unary(
+                '/release_manager.catalog.v1.CatalogService/SuggestRunbooks',
+                request_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.SuggestRunbooksRequest.SerializeToString,
+                response_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.SuggestRunbooksResponse.FromString,
                 _registered_method=True)
         self.ReconcileAudit = channel.unary_unary(
                 '/release_manager.catalog.v1.CatalogService/ReconcileAudit',
@@ -155,6 +305,42 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetTeams(self, request, context):
+        """Returns up to 100 teams, in the order of the request; all of them or none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTeam(self, request, context):
+        """Changes a team: those of its fields that the mask names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveTeam(self, request, context):
+        """Archives a team: it is hidden from lists and nothing new can belong to it. Refused while a service
+        that is not archived or an active person belongs to it (RESOURCE_REFERENCED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnarchiveTeam(self, request, context):
+        """Takes a team out of the archive.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTeam(self, request, context):
+        """Deletes a team that nothing refers to (RESOURCE_REFERENCED). Its audit trail stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateService(self, request, context):
         """Creates a service, which one team and one person own.
         """
@@ -171,6 +357,44 @@ class CatalogServiceServicer:
 
     def ListServices(self, request, context):
         """Lists services, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetServices(self, request, context):
+        """Returns up to 100 services, in the order of the request; all of them or none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateService(self, request, context):
+        """Changes a service: those of its fields that the mask names. Labels, links and dependencies are each
+        replaced as a whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveService(self, request, context):
+        """Archives a service: it is hidden from lists, and no release can be made or deployed. Refused while a
+        deployment of it is not finished (RESOURCE_REFERENCED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnarchiveService(self, request, context):
+        """Takes a service out of the archive.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteService(self, request, context):
+        """Deletes a service that has no releases, runbooks or dependents (RESOURCE_REFERENCED). Its audit trail
+        stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,6 +417,37 @@ class CatalogServiceServicer:
 
     def ListEnvironments(self, request, context):
         """Lists environments, in promotion order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateEnvironment(self, request, context):
+        """Changes an environment: those of its fields that the mask names. The type is for ever, since the
+        default policy comes from it; other rules are published as a policy by the deployment service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveEnvironment(self, request, context):
+        """Archives an environment: it is hidden from lists, nothing can be deployed to it, and it no longer
+        counts in the promotion order. Refused while a deployment to it is not finished
+        (RESOURCE_REFERENCED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnarchiveEnvironment(self, request, context):
+        """Takes an environment out of the archive.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteEnvironment(self, request, context):
+        """Deletes an environment that nothing was ever deployed to (RESOURCE_REFERENCED). Its audit trail stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -228,6 +483,58 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetReleases(self, request, context):
+        """Returns up to 100 releases, in the order of the request; all of them or none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateRelease(self, request, context):
+        """Changes a release: all of it while it is a draft, and only the notes afterwards.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbandonRelease(self, request, context):
+        """Abandons a release for good: it can never be deployed again. What runs goes on running, and a
+        rollback never chooses it. Refused while a deployment of it is not finished (RELEASE_IN_USE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveRelease(self, request, context):
+        """Archives a release: it is hidden from lists and cannot be deployed. Refused while a deployment of it
+        is not finished (RELEASE_IN_USE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnarchiveRelease(self, request, context):
+        """Takes a release out of the archive.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRelease(self, request, context):
+        """Deletes a draft that was never published. Its audit trail stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareReleases(self, request, context):
+        """Tells what a service gets on the way from one release to another: the published releases between
+        them in the order of their versions, with their notes, and whether one of them is irreversible.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateRunbook(self, request, context):
         """Creates a runbook of a service, for one environment or for all.
         """
@@ -244,6 +551,70 @@ class CatalogServiceServicer:
 
     def ListRunbooks(self, request, context):
         """Lists runbooks, by title.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateRunbook(self, request, context):
+        """Changes the draft of a runbook. Without one, a new draft begins as the published version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishRunbook(self, request, context):
+        """Publishes the draft as the next version, which is what people are shown from now on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRunbookVersions(self, request, context):
+        """Lists the versions of a runbook, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveRunbook(self, request, context):
+        """Archives a runbook: it is hidden from lists and not suggested.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnarchiveRunbook(self, request, context):
+        """Takes a runbook out of the archive.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRunbook(self, request, context):
+        """Deletes a runbook that was never published or executed (RESOURCE_REFERENCED). Its audit trail stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordRunbookExecution(self, request, context):
+        """Records that somebody has worked through the published version of a runbook, and how it went.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRunbookExecutions(self, request, context):
+        """Lists executions, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuggestRunbooks(self, request, context):
+        """Suggests published runbooks for a failed deployment, or for a service, environment and stage: those
+        of the environment before those of all, with the tag of the stage before others, and says why each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -276,6 +647,31 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListTeamsRequest.FromString,
                     response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListTeamsResponse.SerializeToString,
             ),
+            'BatchGetTeams': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetTeams,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetTeamsRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetTeamsResponse.SerializeToString,
+            ),
+            'UpdateTeam': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTeam,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateTeamRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateTeamResponse.SerializeToString,
+            ),
+            'ArchiveTeam': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveTeam,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveTeamRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveTeamResponse.SerializeToString,
+            ),
+            'UnarchiveTeam': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnarchiveTeam,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveTeamRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveTeamResponse.SerializeToString,
+            ),
+            'DeleteTeam': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTeam,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteTeamRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteTeamResponse.SerializeToString,
+            ),
             'CreateService': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateService,
                     request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.CreateServiceRequest.FromString,
@@ -291,6 +687,31 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListServicesRequest.FromString,
                     response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListServicesResponse.SerializeToString,
             ),
+            'BatchGetServices': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetServices,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetServicesRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetServicesResponse.SerializeToString,
+            ),
+            'UpdateService': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateService,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateServiceRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateServiceResponse.SerializeToString,
+            ),
+            'ArchiveService': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveService,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveServiceRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveServiceResponse.SerializeToString,
+            ),
+            'UnarchiveService': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnarchiveService,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveServiceRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveServiceResponse.SerializeToString,
+            ),
+            'DeleteService': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteService,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteServiceRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteServiceResponse.SerializeToString,
+            ),
             'CreateEnvironment': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateEnvironment,
                     request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.CreateEnvironmentRequest.FromString,
@@ -305,6 +726,26 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.ListEnvironments,
                     request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListEnvironmentsRequest.FromString,
                     response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListEnvironmentsResponse.SerializeToString,
+            ),
+            'UpdateEnvironment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateEnvironment,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateEnvironmentRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateEnvironmentResponse.SerializeToString,
+            ),
+            'ArchiveEnvironment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveEnvironment,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveEnvironmentRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveEnvironmentResponse.SerializeToString,
+            ),
+            'UnarchiveEnvironment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnarchiveEnvironment,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveEnvironmentRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveEnvironmentResponse.SerializeToString,
+            ),
+            'DeleteEnvironment': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteEnvironment,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteEnvironmentRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteEnvironmentResponse.SerializeToString,
             ),
             'CreateRelease': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateRelease,
@@ -326,6 +767,41 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.PublishReleaseRequest.FromString,
                     response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.PublishReleaseResponse.SerializeToString,
             ),
+            'BatchGetReleases': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetReleases,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetReleasesRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetReleasesResponse.SerializeToString,
+            ),
+            'UpdateRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateRelease,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateReleaseRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateReleaseResponse.SerializeToString,
+            ),
+            'AbandonRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbandonRelease,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.AbandonReleaseRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.AbandonReleaseResponse.SerializeToString,
+            ),
+            'ArchiveRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveRelease,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveReleaseRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveReleaseResponse.SerializeToString,
+            ),
+            'UnarchiveRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnarchiveRelease,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveReleaseRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveReleaseResponse.SerializeToString,
+            ),
+            'DeleteRelease': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRelease,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteReleaseRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteReleaseResponse.SerializeToString,
+            ),
+            'CompareReleases': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareReleases,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.CompareReleasesRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.CompareReleasesResponse.SerializeToString,
+            ),
             'CreateRunbook': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateRunbook,
                     request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.CreateRunbookRequest.FromString,
@@ -340,6 +816,51 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.ListRunbooks,
                     request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbooksRequest.FromString,
                     response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbooksResponse.SerializeToString,
+            ),
+            'UpdateRunbook': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateRunbook,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateRunbookRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateRunbookResponse.SerializeToString,
+            ),
+            'PublishRunbook': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishRunbook,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.PublishRunbookRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.PublishRunbookResponse.SerializeToString,
+            ),
+            'ListRunbookVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRunbookVersions,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbookVersionsRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbookVersionsResponse.SerializeToString,
+            ),
+            'ArchiveRunbook': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveRunbook,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveRunbookRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveRunbookResponse.SerializeToString,
+            ),
+            'UnarchiveRunbook': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnarchiveRunbook,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveRunbookRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveRunbookResponse.SerializeToString,
+            ),
+            'DeleteRunbook': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRunbook,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteRunbookRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteRunbookResponse.SerializeToString,
+            ),
+            'RecordRunbookExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordRunbookExecution,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.RecordRunbookExecutionRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.RecordRunbookExecutionResponse.SerializeToString,
+            ),
+            'ListRunbookExecutions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRunbookExecutions,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbookExecutionsRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbookExecutionsResponse.SerializeToString,
+            ),
+            'SuggestRunbooks': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuggestRunbooks,
+                    request_deserializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.SuggestRunbooksRequest.FromString,
+                    response_serializer=release__manager_dot_catalog_dot_v1_dot_catalog__pb2.SuggestRunbooksResponse.SerializeToString,
             ),
             'ReconcileAudit': grpc.unary_unary_rpc_method_handler(
                     servicer.ReconcileAudit,
@@ -444,6 +965,141 @@ class CatalogService:
             _registered_method=True)
 
     @staticmethod
+    def BatchGetTeams(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/BatchGetTeams',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetTeamsRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetTeamsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTeam(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/UpdateTeam',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateTeamRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateTeamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveTeam(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/ArchiveTeam',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveTeamRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveTeamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnarchiveTeam(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/UnarchiveTeam',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveTeamRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveTeamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTeam(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/DeleteTeam',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteTeamRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteTeamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CreateService(request,
             target,
             options=(),
@@ -525,6 +1181,141 @@ class CatalogService:
             _registered_method=True)
 
     @staticmethod
+    def BatchGetServices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/BatchGetServices',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetServicesRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetServicesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/UpdateService',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateServiceRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateServiceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/ArchiveService',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveServiceRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveServiceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnarchiveService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/UnarchiveService',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveServiceRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveServiceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/DeleteService',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteServiceRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteServiceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CreateEnvironment(request,
             target,
             options=(),
@@ -595,6 +1386,114 @@ class CatalogService:
             '/release_manager.catalog.v1.CatalogService/ListEnvironments',
             release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListEnvironmentsRequest.SerializeToString,
             release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListEnvironmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateEnvironment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/UpdateEnvironment',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateEnvironmentRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateEnvironmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveEnvironment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/ArchiveEnvironment',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveEnvironmentRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveEnvironmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnarchiveEnvironment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/UnarchiveEnvironment',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveEnvironmentRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveEnvironmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteEnvironment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/DeleteEnvironment',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteEnvironmentRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteEnvironmentResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -714,6 +1613,195 @@ class CatalogService:
             _registered_method=True)
 
     @staticmethod
+    def BatchGetReleases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/BatchGetReleases',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetReleasesRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.BatchGetReleasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/UpdateRelease',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateReleaseRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbandonRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/AbandonRelease',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.AbandonReleaseRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.AbandonReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/ArchiveRelease',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveReleaseRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnarchiveRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/UnarchiveRelease',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveReleaseRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRelease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/DeleteRelease',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteReleaseRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareReleases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/CompareReleases',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.CompareReleasesRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.CompareReleasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CreateRunbook(request,
             target,
             options=(),
@@ -784,6 +1872,249 @@ class CatalogService:
             '/release_manager.catalog.v1.CatalogService/ListRunbooks',
             release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbooksRequest.SerializeToString,
             release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbooksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateRunbook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/UpdateRunbook',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateRunbookRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UpdateRunbookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishRunbook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/PublishRunbook',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.PublishRunbookRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.PublishRunbookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRunbookVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/ListRunbookVersions',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbookVersionsRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbookVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveRunbook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/ArchiveRunbook',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveRunbookRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ArchiveRunbookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnarchiveRunbook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/UnarchiveRunbook',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveRunbookRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.UnarchiveRunbookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRunbook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/DeleteRunbook',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteRunbookRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.DeleteRunbookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordRunbookExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/RecordRunbookExecution',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.RecordRunbookExecutionRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.RecordRunbookExecutionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRunbookExecutions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/ListRunbookExecutions',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbookExecutionsRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.ListRunbookExecutionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuggestRunbooks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.catalog.v1.CatalogService/SuggestRunbooks',
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.SuggestRunbooksRequest.SerializeToString,
+            release__manager_dot_catalog_dot_v1_dot_catalog__pb2.SuggestRunbooksResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,12 +44,40 @@ class CatalogServiceStub:
     """Returns one team."""
     ListTeams: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListTeamsRequest, _catalog_pb2.ListTeamsResponse]
     """Lists teams, by name."""
+    BatchGetTeams: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetTeamsRequest, _catalog_pb2.BatchGetTeamsResponse]
+    """Returns up to 100 teams, in the order of the request; all of them or none."""
+    UpdateTeam: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdateTeamRequest, _catalog_pb2.UpdateTeamResponse]
+    """Changes a team: those of its fields that the mask names."""
+    ArchiveTeam: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ArchiveTeamRequest, _catalog_pb2.ArchiveTeamResponse]
+    """Archives a team: it is hidden from lists and nothing new can belong to it. Refused while a service
+    that is not archived or an active person belongs to it (RESOURCE_REFERENCED).
+    """
+    UnarchiveTeam: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UnarchiveTeamRequest, _catalog_pb2.UnarchiveTeamResponse]
+    """Takes a team out of the archive."""
+    DeleteTeam: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.DeleteTeamRequest, _catalog_pb2.DeleteTeamResponse]
+    """Deletes a team that nothing refers to (RESOURCE_REFERENCED). Its audit trail stays."""
     CreateService: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CreateServiceRequest, _catalog_pb2.CreateServiceResponse]
     """Creates a service, which one team and one person own."""
     GetService: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetServiceRequest, _catalog_pb2.GetServiceResponse]
     """Returns one service."""
     ListServices: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListServicesRequest, _catalog_pb2.ListServicesResponse]
     """Lists services, by name."""
+    BatchGetServices: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetServicesRequest, _catalog_pb2.BatchGetServicesResponse]
+    """Returns up to 100 services, in the order of the request; all of them or none."""
+    UpdateService: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdateServiceRequest, _catalog_pb2.UpdateServiceResponse]
+    """Changes a service: those of its fields that the mask names. Labels, links and dependencies are each
+    replaced as a whole.
+    """
+    ArchiveService: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ArchiveServiceRequest, _catalog_pb2.ArchiveServiceResponse]
+    """Archives a service: it is hidden from lists, and no release can be made or deployed. Refused while a
+    deployment of it is not finished (RESOURCE_REFERENCED).
+    """
+    UnarchiveService: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UnarchiveServiceRequest, _catalog_pb2.UnarchiveServiceResponse]
+    """Takes a service out of the archive."""
+    DeleteService: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.DeleteServiceRequest, _catalog_pb2.DeleteServiceResponse]
+    """Deletes a service that has no releases, runbooks or dependents (RESOURCE_REFERENCED). Its audit trail
+    stays.
+    """
     CreateEnvironment: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CreateEnvironmentRequest, _catalog_pb2.CreateEnvironmentResponse]
     """Creates an environment. Its type gives it a policy: who approves, how many, and how long a decision
     holds. A release reaches it only after every environment with a lower promotion order.
@@ -58,6 +86,19 @@ class CatalogServiceStub:
     """Returns one environment."""
     ListEnvironments: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListEnvironmentsRequest, _catalog_pb2.ListEnvironmentsResponse]
     """Lists environments, in promotion order."""
+    UpdateEnvironment: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdateEnvironmentRequest, _catalog_pb2.UpdateEnvironmentResponse]
+    """Changes an environment: those of its fields that the mask names. The type is for ever, since the
+    default policy comes from it; other rules are published as a policy by the deployment service.
+    """
+    ArchiveEnvironment: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ArchiveEnvironmentRequest, _catalog_pb2.ArchiveEnvironmentResponse]
+    """Archives an environment: it is hidden from lists, nothing can be deployed to it, and it no longer
+    counts in the promotion order. Refused while a deployment to it is not finished
+    (RESOURCE_REFERENCED).
+    """
+    UnarchiveEnvironment: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UnarchiveEnvironmentRequest, _catalog_pb2.UnarchiveEnvironmentResponse]
+    """Takes an environment out of the archive."""
+    DeleteEnvironment: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.DeleteEnvironmentRequest, _catalog_pb2.DeleteEnvironmentResponse]
+    """Deletes an environment that nothing was ever deployed to (RESOURCE_REFERENCED). Its audit trail stays."""
     CreateRelease: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CreateReleaseRequest, _catalog_pb2.CreateReleaseResponse]
     """Creates a release of a service as a draft. What is still unknown can be given when it is published."""
     GetRelease: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetReleaseRequest, _catalog_pb2.GetReleaseResponse]
@@ -69,12 +110,52 @@ class CatalogServiceStub:
     Publishing a published release with the same content again changes nothing; with other content it
     is refused (RELEASE_CONTENT_DIFFERS).
     """
+    BatchGetReleases: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetReleasesRequest, _catalog_pb2.BatchGetReleasesResponse]
+    """Returns up to 100 releases, in the order of the request; all of them or none."""
+    UpdateRelease: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdateReleaseRequest, _catalog_pb2.UpdateReleaseResponse]
+    """Changes a release: all of it while it is a draft, and only the notes afterwards."""
+    AbandonRelease: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.AbandonReleaseRequest, _catalog_pb2.AbandonReleaseResponse]
+    """Abandons a release for good: it can never be deployed again. What runs goes on running, and a
+    rollback never chooses it. Refused while a deployment of it is not finished (RELEASE_IN_USE).
+    """
+    ArchiveRelease: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ArchiveReleaseRequest, _catalog_pb2.ArchiveReleaseResponse]
+    """Archives a release: it is hidden from lists and cannot be deployed. Refused while a deployment of it
+    is not finished (RELEASE_IN_USE).
+    """
+    UnarchiveRelease: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UnarchiveReleaseRequest, _catalog_pb2.UnarchiveReleaseResponse]
+    """Takes a release out of the archive."""
+    DeleteRelease: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.DeleteReleaseRequest, _catalog_pb2.DeleteReleaseResponse]
+    """Deletes a draft that was never published. Its audit trail stays."""
+    CompareReleases: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CompareReleasesRequest, _catalog_pb2.CompareReleasesResponse]
+    """Tells what a service gets on the way from one release to another: the published releases between
+    them in the order of their versions, with their notes, and whether one of them is irreversible.
+    """
     CreateRunbook: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CreateRunbookRequest, _catalog_pb2.CreateRunbookResponse]
     """Creates a runbook of a service, for one environment or for all."""
     GetRunbook: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetRunbookRequest, _catalog_pb2.GetRunbookResponse]
     """Returns one runbook."""
     ListRunbooks: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListRunbooksRequest, _catalog_pb2.ListRunbooksResponse]
     """Lists runbooks, by title."""
+    UpdateRunbook: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdateRunbookRequest, _catalog_pb2.UpdateRunbookResponse]
+    """Changes the draft of a runbook. Without one, a new draft begins as the published version."""
+    PublishRunbook: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.PublishRunbookRequest, _catalog_pb2.PublishRunbookResponse]
+    """Publishes the draft as the next version, which is what people are shown from now on."""
+    ListRunbookVersions: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListRunbookVersionsRequest, _catalog_pb2.ListRunbookVersionsResponse]
+    """Lists the versions of a runbook, the newest first."""
+    ArchiveRunbook: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ArchiveRunbookRequest, _catalog_pb2.ArchiveRunbookResponse]
+    """Archives a runbook: it is hidden from lists and not suggested."""
+    UnarchiveRunbook: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UnarchiveRunbookRequest, _catalog_pb2.UnarchiveRunbookResponse]
+    """Takes a runbook out of the archive."""
+    DeleteRunbook: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.DeleteRunbookRequest, _catalog_pb2.DeleteRunbookResponse]
+    """Deletes a runbook that was never published or executed (RESOURCE_REFERENCED). Its audit trail stays."""
+    RecordRunbookExecution: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.RecordRunbookExecutionRequest, _catalog_pb2.RecordRunbookExecutionResponse]
+    """Records that somebody has worked through the published version of a runbook, and how it went."""
+    ListRunbookExecutions: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListRunbookExecutionsRequest, _catalog_pb2.ListRunbookExecutionsResponse]
+    """Lists executions, the newest first."""
+    SuggestRunbooks: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.SuggestRunbooksRequest, _catalog_pb2.SuggestRunbooksResponse]
+    """Suggests published runbooks for a failed deployment, or for a service, environment and stage: those
+    of the environment before those of all, with the tag of the stage before others, and says why each.
+    """
     ReconcileAudit: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ReconcileAuditRequest, _catalog_pb2.ReconcileAuditResponse]
     """Compares the version of every aggregate of this service with the audit ledger and sends again what
     is missing there. It also runs by itself every five minutes. `missing` must be 0, unless changes
@@ -97,12 +178,40 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Returns one team."""
     ListTeams: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListTeamsRequest, _catalog_pb2.ListTeamsResponse]  # type: ignore[assignment]
     """Lists teams, by name."""
+    BatchGetTeams: _aio.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetTeamsRequest, _catalog_pb2.BatchGetTeamsResponse]  # type: ignore[assignment]
+    """Returns up to 100 teams, in the order of the request; all of them or none."""
+    UpdateTeam: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdateTeamRequest, _catalog_pb2.UpdateTeamResponse]  # type: ignore[assignment]
+    """Changes a team: those of its fields that the mask names."""
+    ArchiveTeam: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ArchiveTeamRequest, _catalog_pb2.ArchiveTeamResponse]  # type: ignore[assignment]
+    """Archives a team: it is hidden from lists and nothing new can belong to it. Refused while a service
+    that is not archived or an active person belongs to it (RESOURCE_REFERENCED).
+    """
+    UnarchiveTeam: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UnarchiveTeamRequest, _catalog_pb2.UnarchiveTeamResponse]  # type: ignore[assignment]
+    """Takes a team out of the archive."""
+    DeleteTeam: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteTeamRequest, _catalog_pb2.DeleteTeamResponse]  # type: ignore[assignment]
+    """Deletes a team that nothing refers to (RESOURCE_REFERENCED). Its audit trail stays."""
     CreateService: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CreateServiceRequest, _catalog_pb2.CreateServiceResponse]  # type: ignore[assignment]
     """Creates a service, which one team and one person own."""
     GetService: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetServiceRequest, _catalog_pb2.GetServiceResponse]  # type: ignore[assignment]
     """Returns one service."""
     ListServices: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListServicesRequest, _catalog_pb2.ListServicesResponse]  # type: ignore[assignment]
     """Lists services, by name."""
+    BatchGetServices: _aio.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetServicesRequest, _catalog_pb2.BatchGetServicesResponse]  # type: ignore[assignment]
+    """Returns up to 100 services, in the order of the request; all of them or none."""
+    UpdateService: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdateServiceRequest, _catalog_pb2.UpdateServiceResponse]  # type: ignore[assignment]
+    """Changes a service: those of its fields that the mask names. Labels, links and dependencies are each
+    replaced as a whole.
+    """
+    ArchiveService: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ArchiveServiceRequest, _catalog_pb2.ArchiveServiceResponse]  # type: ignore[assignment]
+    """Archives a service: it is hidden from lists, and no release can be made or deployed. Refused while a
+    deployment of it is not finished (RESOURCE_REFERENCED).
+    """
+    UnarchiveService: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UnarchiveServiceRequest, _catalog_pb2.UnarchiveServiceResponse]  # type: ignore[assignment]
+    """Takes a service out of the archive."""
+    DeleteService: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteServiceRequest, _catalog_pb2.DeleteServiceResponse]  # type: ignore[assignment]
+    """Deletes a service that has no releases, runbooks or dependents (RESOURCE_REFERENCED). Its audit trail
+    stays.
+    """
     CreateEnvironment: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CreateEnvironmentRequest, _catalog_pb2.CreateEnvironmentResponse]  # type: ignore[assignment]
     """Creates an environment. Its type gives it a policy: who approves, how many, and how long a decision
     holds. A release reaches it only after every environment with a lower promotion order.
@@ -111,6 +220,19 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Returns one environment."""
     ListEnvironments: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListEnvironmentsRequest, _catalog_pb2.ListEnvironmentsResponse]  # type: ignore[assignment]
     """Lists environments, in promotion order."""
+    UpdateEnvironment: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdateEnvironmentRequest, _catalog_pb2.UpdateEnvironmentResponse]  # type: ignore[assignment]
+    """Changes an environment: those of its fields that the mask names. The type is for ever, since the
+    default policy comes from it; other rules are published as a policy by the deployment service.
+    """
+    ArchiveEnvironment: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ArchiveEnvironmentRequest, _catalog_pb2.ArchiveEnvironmentResponse]  # type: ignore[assignment]
+    """Archives an environment: it is hidden from lists, nothing can be deployed to it, and it no longer
+    counts in the promotion order. Refused while a deployment to it is not finished
+    (RESOURCE_REFERENCED).
+    """
+    UnarchiveEnvironment: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UnarchiveEnvironmentRequest, _catalog_pb2.UnarchiveEnvironmentResponse]  # type: ignore[assignment]
+    """Takes an environment out of the archive."""
+    DeleteEnvironment: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteEnvironmentRequest, _catalog_pb2.DeleteEnvironmentResponse]  # type: ignore[assignment]
+    """Deletes an environment that nothing was ever deployed to (RESOURCE_REFERENCED). Its audit trail stays."""
     CreateRelease: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CreateReleaseRequest, _catalog_pb2.CreateReleaseResponse]  # type: ignore[assignment]
     """Creates a release of a service as a draft. What is still unknown can be given when it is published."""
     GetRelease: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetReleaseRequest, _catalog_pb2.GetReleaseResponse]  # type: ignore[assignment]
@@ -122,12 +244,52 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     Publishing a published release with the same content again changes nothing; with other content it
     is refused (RELEASE_CONTENT_DIFFERS).
     """
+    BatchGetReleases: _aio.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetReleasesRequest, _catalog_pb2.BatchGetReleasesResponse]  # type: ignore[assignment]
+    """Returns up to 100 releases, in the order of the request; all of them or none."""
+    UpdateRelease: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdateReleaseRequest, _catalog_pb2.UpdateReleaseResponse]  # type: ignore[assignment]
+    """Changes a release: all of it while it is a draft, and only the notes afterwards."""
+    AbandonRelease: _aio.UnaryUnaryMultiCallable[_catalog_pb2.AbandonReleaseRequest, _catalog_pb2.AbandonReleaseResponse]  # type: ignore[assignment]
+    """Abandons a release for good: it can never be deployed again. What runs goes on running, and a
+    rollback never chooses it. Refused while a deployment of it is not finished (RELEASE_IN_USE).
+    """
+    ArchiveRelease: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ArchiveReleaseRequest, _catalog_pb2.ArchiveReleaseResponse]  # type: ignore[assignment]
+    """Archives a release: it is hidden from lists and cannot be deployed. Refused while a deployment of it
+    is not finished (RELEASE_IN_USE).
+    """
+    UnarchiveRelease: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UnarchiveReleaseRequest, _catalog_pb2.UnarchiveReleaseResponse]  # type: ignore[assignment]
+    """Takes a release out of the archive."""
+    DeleteRelease: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteReleaseRequest, _catalog_pb2.DeleteReleaseResponse]  # type: ignore[assignment]
+    """Deletes a draft that was never published. Its audit trail stays."""
+    CompareReleases: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CompareReleasesRequest, _catalog_pb2.CompareReleasesResponse]  # type: ignore[assignment]
+    """Tells what a service gets on the way from one release to another: the published releases between
+    them in the order of their versions, with their notes, and whether one of them is irreversible.
+    """
     CreateRunbook: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CreateRunbookRequest, _catalog_pb2.CreateRunbookResponse]  # type: ignore[assignment]
     """Creates a runbook of a service, for one environment or for all."""
     GetRunbook: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetRunbookRequest, _catalog_pb2.GetRunbookResponse]  # type: ignore[assignment]
     """Returns one runbook."""
     ListRunbooks: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListRunbooksRequest, _catalog_pb2.ListRunbooksResponse]  # type: ignore[assignment]
     """Lists runbooks, by title."""
+    UpdateRunbook: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdateRunbookRequest, _catalog_pb2.UpdateRunbookResponse]  # type: ignore[assignment]
+    """Changes the draft of a runbook. Without one, a new draft begins as the published version."""
+    PublishRunbook: _aio.UnaryUnaryMultiCallable[_catalog_pb2.PublishRunbookRequest, _catalog_pb2.PublishRunbookResponse]  # type: ignore[assignment]
+    """Publishes the draft as the next version, which is what people are shown from now on."""
+    ListRunbookVersions: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListRunbookVersionsRequest, _catalog_pb2.ListRunbookVersionsResponse]  # type: ignore[assignment]
+    """Lists the versions of a runbook, the newest first."""
+    ArchiveRunbook: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ArchiveRunbookRequest, _catalog_pb2.ArchiveRunbookResponse]  # type: ignore[assignment]
+    """Archives a runbook: it is hidden from lists and not suggested."""
+    UnarchiveRunbook: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UnarchiveRunbookRequest, _catalog_pb2.UnarchiveRunbookResponse]  # type: ignore[assignment]
+    """Takes a runbook out of the archive."""
+    DeleteRunbook: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteRunbookRequest, _catalog_pb2.DeleteRunbookResponse]  # type: ignore[assignment]
+    """Deletes a runbook that was never published or executed (RESOURCE_REFERENCED). Its audit trail stays."""
+    RecordRunbookExecution: _aio.UnaryUnaryMultiCallable[_catalog_pb2.RecordRunbookExecutionRequest, _catalog_pb2.RecordRunbookExecutionResponse]  # type: ignore[assignment]
+    """Records that somebody has worked through the published version of a runbook, and how it went."""
+    ListRunbookExecutions: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListRunbookExecutionsRequest, _catalog_pb2.ListRunbookExecutionsResponse]  # type: ignore[assignment]
+    """Lists executions, the newest first."""
+    SuggestRunbooks: _aio.UnaryUnaryMultiCallable[_catalog_pb2.SuggestRunbooksRequest, _catalog_pb2.SuggestRunbooksResponse]  # type: ignore[assignment]
+    """Suggests published runbooks for a failed deployment, or for a service, environment and stage: those
+    of the environment before those of all, with the tag of the stage before others, and says why each.
+    """
     ReconcileAudit: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ReconcileAuditRequest, _catalog_pb2.ReconcileAuditResponse]  # type: ignore[assignment]
     """Compares the version of every aggregate of this service with the audit ledger and sends again what
     is missing there. It also runs by itself every five minutes. `missing` must be 0, unless changes
@@ -167,6 +329,48 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists teams, by name."""
 
     @_abc_1.abstractmethod
+    def BatchGetTeams(
+        self,
+        request: _catalog_pb2.BatchGetTeamsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.BatchGetTeamsResponse, _abc.Awaitable[_catalog_pb2.BatchGetTeamsResponse]]:
+        """Returns up to 100 teams, in the order of the request; all of them or none."""
+
+    @_abc_1.abstractmethod
+    def UpdateTeam(
+        self,
+        request: _catalog_pb2.UpdateTeamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.UpdateTeamResponse, _abc.Awaitable[_catalog_pb2.UpdateTeamResponse]]:
+        """Changes a team: those of its fields that the mask names."""
+
+    @_abc_1.abstractmethod
+    def ArchiveTeam(
+        self,
+        request: _catalog_pb2.ArchiveTeamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ArchiveTeamResponse, _abc.Awaitable[_catalog_pb2.ArchiveTeamResponse]]:
+        """Archives a team: it is hidden from lists and nothing new can belong to it. Refused while a service
+        that is not archived or an active person belongs to it (RESOURCE_REFERENCED).
+        """
+
+    @_abc_1.abstractmethod
+    def UnarchiveTeam(
+        self,
+        request: _catalog_pb2.UnarchiveTeamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.UnarchiveTeamResponse, _abc.Awaitable[_catalog_pb2.UnarchiveTeamResponse]]:
+        """Takes a team out of the archive."""
+
+    @_abc_1.abstractmethod
+    def DeleteTeam(
+        self,
+        request: _catalog_pb2.DeleteTeamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.DeleteTeamResponse, _abc.Awaitable[_catalog_pb2.DeleteTeamResponse]]:
+        """Deletes a team that nothing refers to (RESOURCE_REFERENCED). Its audit trail stays."""
+
+    @_abc_1.abstractmethod
     def CreateService(
         self,
         request: _catalog_pb2.CreateServiceRequest,
@@ -189,6 +393,52 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.ListServicesResponse, _abc.Awaitable[_catalog_pb2.ListServicesResponse]]:
         """Lists services, by name."""
+
+    @_abc_1.abstractmethod
+    def BatchGetServices(
+        self,
+        request: _catalog_pb2.BatchGetServicesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.BatchGetServicesResponse, _abc.Awaitable[_catalog_pb2.BatchGetServicesResponse]]:
+        """Returns up to 100 services, in the order of the request; all of them or none."""
+
+    @_abc_1.abstractmethod
+    def UpdateService(
+        self,
+        request: _catalog_pb2.UpdateServiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.UpdateServiceResponse, _abc.Awaitable[_catalog_pb2.UpdateServiceResponse]]:
+        """Changes a service: those of its fields that the mask names. Labels, links and dependencies are each
+        replaced as a whole.
+        """
+
+    @_abc_1.abstractmethod
+    def ArchiveService(
+        self,
+        request: _catalog_pb2.ArchiveServiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ArchiveServiceResponse, _abc.Awaitable[_catalog_pb2.ArchiveServiceResponse]]:
+        """Archives a service: it is hidden from lists, and no release can be made or deployed. Refused while a
+        deployment of it is not finished (RESOURCE_REFERENCED).
+        """
+
+    @_abc_1.abstractmethod
+    def UnarchiveService(
+        self,
+        request: _catalog_pb2.UnarchiveServiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.UnarchiveServiceResponse, _abc.Awaitable[_catalog_pb2.UnarchiveServiceResponse]]:
+        """Takes a service out of the archive."""
+
+    @_abc_1.abstractmethod
+    def DeleteService(
+        self,
+        request: _catalog_pb2.DeleteServiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.DeleteServiceResponse, _abc.Awaitable[_catalog_pb2.DeleteServiceResponse]]:
+        """Deletes a service that has no releases, runbooks or dependents (RESOURCE_REFERENCED). Its audit trail
+        stays.
+        """
 
     @_abc_1.abstractmethod
     def CreateEnvironment(
@@ -215,6 +465,43 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.ListEnvironmentsResponse, _abc.Awaitable[_catalog_pb2.ListEnvironmentsResponse]]:
         """Lists environments, in promotion order."""
+
+    @_abc_1.abstractmethod
+    def UpdateEnvironment(
+        self,
+        request: _catalog_pb2.UpdateEnvironmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.UpdateEnvironmentResponse, _abc.Awaitable[_catalog_pb2.UpdateEnvironmentResponse]]:
+        """Changes an environment: those of its fields that the mask names. The type is for ever, since the
+        default policy comes from it; other rules are published as a policy by the deployment service.
+        """
+
+    @_abc_1.abstractmethod
+    def ArchiveEnvironment(
+        self,
+        request: _catalog_pb2.ArchiveEnvironmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ArchiveEnvironmentResponse, _abc.Awaitable[_catalog_pb2.ArchiveEnvironmentResponse]]:
+        """Archives an environment: it is hidden from lists, nothing can be deployed to it, and it no longer
+        counts in the promotion order. Refused while a deployment to it is not finished
+        (RESOURCE_REFERENCED).
+        """
+
+    @_abc_1.abstractmethod
+    def UnarchiveEnvironment(
+        self,
+        request: _catalog_pb2.UnarchiveEnvironmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.UnarchiveEnvironmentResponse, _abc.Awaitable[_catalog_pb2.UnarchiveEnvironmentResponse]]:
+        """Takes an environment out of the archive."""
+
+    @_abc_1.abstractmethod
+    def DeleteEnvironment(
+        self,
+        request: _catalog_pb2.DeleteEnvironmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.DeleteEnvironmentResponse, _abc.Awaitable[_catalog_pb2.DeleteEnvironmentResponse]]:
+        """Deletes an environment that nothing was ever deployed to (RESOURCE_REFERENCED). Its audit trail stays."""
 
     @_abc_1.abstractmethod
     def CreateRelease(
@@ -252,6 +539,68 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def BatchGetReleases(
+        self,
+        request: _catalog_pb2.BatchGetReleasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.BatchGetReleasesResponse, _abc.Awaitable[_catalog_pb2.BatchGetReleasesResponse]]:
+        """Returns up to 100 releases, in the order of the request; all of them or none."""
+
+    @_abc_1.abstractmethod
+    def UpdateRelease(
+        self,
+        request: _catalog_pb2.UpdateReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.UpdateReleaseResponse, _abc.Awaitable[_catalog_pb2.UpdateReleaseResponse]]:
+        """Changes a release: all of it while it is a draft, and only the notes afterwards."""
+
+    @_abc_1.abstractmethod
+    def AbandonRelease(
+        self,
+        request: _catalog_pb2.AbandonReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.AbandonReleaseResponse, _abc.Awaitable[_catalog_pb2.AbandonReleaseResponse]]:
+        """Abandons a release for good: it can never be deployed again. What runs goes on running, and a
+        rollback never chooses it. Refused while a deployment of it is not finished (RELEASE_IN_USE).
+        """
+
+    @_abc_1.abstractmethod
+    def ArchiveRelease(
+        self,
+        request: _catalog_pb2.ArchiveReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ArchiveReleaseResponse, _abc.Awaitable[_catalog_pb2.ArchiveReleaseResponse]]:
+        """Archives a release: it is hidden from lists and cannot be deployed. Refused while a deployment of it
+        is not finished (RELEASE_IN_USE).
+        """
+
+    @_abc_1.abstractmethod
+    def UnarchiveRelease(
+        self,
+        request: _catalog_pb2.UnarchiveReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.UnarchiveReleaseResponse, _abc.Awaitable[_catalog_pb2.UnarchiveReleaseResponse]]:
+        """Takes a release out of the archive."""
+
+    @_abc_1.abstractmethod
+    def DeleteRelease(
+        self,
+        request: _catalog_pb2.DeleteReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.DeleteReleaseResponse, _abc.Awaitable[_catalog_pb2.DeleteReleaseResponse]]:
+        """Deletes a draft that was never published. Its audit trail stays."""
+
+    @_abc_1.abstractmethod
+    def CompareReleases(
+        self,
+        request: _catalog_pb2.CompareReleasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.CompareReleasesResponse, _abc.Awaitable[_catalog_pb2.CompareReleasesResponse]]:
+        """Tells what a service gets on the way from one release to another: the published releases between
+        them in the order of their versions, with their notes, and whether one of them is irreversible.
+        """
+
+    @_abc_1.abstractmethod
     def CreateRunbook(
         self,
         request: _catalog_pb2.CreateRunbookRequest,
@@ -274,6 +623,80 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.ListRunbooksResponse, _abc.Awaitable[_catalog_pb2.ListRunbooksResponse]]:
         """Lists runbooks, by title."""
+
+    @_abc_1.abstractmethod
+    def UpdateRunbook(
+        self,
+        request: _catalog_pb2.UpdateRunbookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.UpdateRunbookResponse, _abc.Awaitable[_catalog_pb2.UpdateRunbookResponse]]:
+        """Changes the draft of a runbook. Without one, a new draft begins as the published version."""
+
+    @_abc_1.abstractmethod
+    def PublishRunbook(
+        self,
+        request: _catalog_pb2.PublishRunbookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.PublishRunbookResponse, _abc.Awaitable[_catalog_pb2.PublishRunbookResponse]]:
+        """Publishes the draft as the next version, which is what people are shown from now on."""
+
+    @_abc_1.abstractmethod
+    def ListRunbookVersions(
+        self,
+        request: _catalog_pb2.ListRunbookVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ListRunbookVersionsResponse, _abc.Awaitable[_catalog_pb2.ListRunbookVersionsResponse]]:
+        """Lists the versions of a runbook, the newest first."""
+
+    @_abc_1.abstractmethod
+    def ArchiveRunbook(
+        self,
+        request: _catalog_pb2.ArchiveRunbookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ArchiveRunbookResponse, _abc.Awaitable[_catalog_pb2.ArchiveRunbookResponse]]:
+        """Archives a runbook: it is hidden from lists and not suggested."""
+
+    @_abc_1.abstractmethod
+    def UnarchiveRunbook(
+        self,
+        request: _catalog_pb2.UnarchiveRunbookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.UnarchiveRunbookResponse, _abc.Awaitable[_catalog_pb2.UnarchiveRunbookResponse]]:
+        """Takes a runbook out of the archive."""
+
+    @_abc_1.abstractmethod
+    def DeleteRunbook(
+        self,
+        request: _catalog_pb2.DeleteRunbookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.DeleteRunbookResponse, _abc.Awaitable[_catalog_pb2.DeleteRunbookResponse]]:
+        """Deletes a runbook that was never published or executed (RESOURCE_REFERENCED). Its audit trail stays."""
+
+    @_abc_1.abstractmethod
+    def RecordRunbookExecution(
+        self,
+        request: _catalog_pb2.RecordRunbookExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.RecordRunbookExecutionResponse, _abc.Awaitable[_catalog_pb2.RecordRunbookExecutionResponse]]:
+        """Records that somebody has worked through the published version of a runbook, and how it went."""
+
+    @_abc_1.abstractmethod
+    def ListRunbookExecutions(
+        self,
+        request: _catalog_pb2.ListRunbookExecutionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ListRunbookExecutionsResponse, _abc.Awaitable[_catalog_pb2.ListRunbookExecutionsResponse]]:
+        """Lists executions, the newest first."""
+
+    @_abc_1.abstractmethod
+    def SuggestRunbooks(
+        self,
+        request: _catalog_pb2.SuggestRunbooksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.SuggestRunbooksResponse, _abc.Awaitable[_catalog_pb2.SuggestRunbooksResponse]]:
+        """Suggests published runbooks for a failed deployment, or for a service, environment and stage: those
+        of the environment before those of all, with the tag of the stage before others, and says why each.
+        """
 
     @_abc_1.abstractmethod
     def ReconcileAudit(

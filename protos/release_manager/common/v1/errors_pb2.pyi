@@ -342,6 +342,69 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
     Example: {"size": "20", "problem": "the database is behind a published checkpoint"}
     """
+    ERROR_REASON_EXPORT_CHANGED: _ErrorReason.ValueType  # 53
+    """FAILED_PRECONDITION. An entry of the export was redacted or retired since it began, at position
+    {position}. Export again from the start.
+
+    Example: {"position": "1200"}
+    """
+    ERROR_REASON_FOLLOW_SLOTS_TAKEN: _ErrorReason.ValueType  # 54
+    """RESOURCE_EXHAUSTED. {running} streams are followed already. Close one, or wait until one ends.
+
+    Example: {"running": "10"}
+    """
+    ERROR_REASON_ENTRY_RETIRED: _ErrorReason.ValueType  # 55
+    """FAILED_PRECONDITION. The entry at {position} was retired with its month by the entry at
+    {retired_by}; its leaf is still in the tree. Go on from {next_index}.
+
+    Example: {"position": "3", "retired_by": "2000", "next_index": "1000"}
+    """
+    ERROR_REASON_UNDER_LEGAL_HOLD: _ErrorReason.ValueType  # 56
+    """FAILED_PRECONDITION. The legal hold {hold} covers the entry at {position}. Release the hold
+    first.
+
+    Example: {"hold": "case-2026-17", "position": "3"}
+    """
+    ERROR_REASON_NOT_RETIRABLE: _ErrorReason.ValueType  # 57
+    """FAILED_PRECONDITION. The month {month} cannot be retired: {because}.
+
+    Example: {"month": "2026-01", "because": "it was over 40 days ago, 90 are needed"}
+    """
+    ERROR_REASON_NOT_REDACTABLE: _ErrorReason.ValueType  # 58
+    """FAILED_PRECONDITION. The entry at {position} cannot be redacted: {because}.
+
+    Example: {"position": "3", "because": "it is about the ledger itself"}
+    """
+    ERROR_REASON_EXPRESSION_INVALID: _ErrorReason.ValueType  # 59
+    """INVALID_ARGUMENT. The expression in {field} cannot be read at character {position}: {problem}.
+
+    Example: {"field": "filter", "position": "7", "problem": "`colour` is not one of name, tier"}
+    """
+    ERROR_REASON_RESOURCE_ARCHIVED: _ErrorReason.ValueType  # 60
+    """FAILED_PRECONDITION. The {resource_type} {resource} is archived. Take it out of the archive first.
+
+    Example: {"resource_type": "service", "resource": "auth"}
+    """
+    ERROR_REASON_LAST_ADMIN: _ErrorReason.ValueType  # 61
+    """FAILED_PRECONDITION. {username} is the last active admin. Make somebody else an admin first.
+
+    Example: {"username": "admin"}
+    """
+    ERROR_REASON_DEPENDENCY_CIRCLE: _ErrorReason.ValueType  # 62
+    """FAILED_PRECONDITION. The dependencies would go round in a circle: {circle}. Leave one of them out.
+
+    Example: {"circle": "auth > gateway > auth"}
+    """
+    ERROR_REASON_PASSWORD_CHANGE_REQUIRED: _ErrorReason.ValueType  # 63
+    """PERMISSION_DENIED. The password must be changed first. Call ChangePassword, then go on.
+
+    Example: {}
+    """
+    ERROR_REASON_RUNBOOK_LACKS: _ErrorReason.ValueType  # 64
+    """FAILED_PRECONDITION. The runbook {runbook} has no {what}. {remedy}
+
+    Example: {"runbook": "Restart", "what": "draft", "remedy": "Change it first."}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason of an error. Each value shows an example of the facts it carries in
@@ -665,5 +728,68 @@ ERROR_REASON_SIGNING_STOPPED: ErrorReason.ValueType  # 52
 {problem}. An operator must look at it; what was appended is stored.
 
 Example: {"size": "20", "problem": "the database is behind a published checkpoint"}
+"""
+ERROR_REASON_EXPORT_CHANGED: ErrorReason.ValueType  # 53
+"""FAILED_PRECONDITION. An entry of the export was redacted or retired since it began, at position
+{position}. Export again from the start.
+
+Example: {"position": "1200"}
+"""
+ERROR_REASON_FOLLOW_SLOTS_TAKEN: ErrorReason.ValueType  # 54
+"""RESOURCE_EXHAUSTED. {running} streams are followed already. Close one, or wait until one ends.
+
+Example: {"running": "10"}
+"""
+ERROR_REASON_ENTRY_RETIRED: ErrorReason.ValueType  # 55
+"""FAILED_PRECONDITION. The entry at {position} was retired with its month by the entry at
+{retired_by}; its leaf is still in the tree. Go on from {next_index}.
+
+Example: {"position": "3", "retired_by": "2000", "next_index": "1000"}
+"""
+ERROR_REASON_UNDER_LEGAL_HOLD: ErrorReason.ValueType  # 56
+"""FAILED_PRECONDITION. The legal hold {hold} covers the entry at {position}. Release the hold
+first.
+
+Example: {"hold": "case-2026-17", "position": "3"}
+"""
+ERROR_REASON_NOT_RETIRABLE: ErrorReason.ValueType  # 57
+"""FAILED_PRECONDITION. The month {month} cannot be retired: {because}.
+
+Example: {"month": "2026-01", "because": "it was over 40 days ago, 90 are needed"}
+"""
+ERROR_REASON_NOT_REDACTABLE: ErrorReason.ValueType  # 58
+"""FAILED_PRECONDITION. The entry at {position} cannot be redacted: {because}.
+
+Example: {"position": "3", "because": "it is about the ledger itself"}
+"""
+ERROR_REASON_EXPRESSION_INVALID: ErrorReason.ValueType  # 59
+"""INVALID_ARGUMENT. The expression in {field} cannot be read at character {position}: {problem}.
+
+Example: {"field": "filter", "position": "7", "problem": "`colour` is not one of name, tier"}
+"""
+ERROR_REASON_RESOURCE_ARCHIVED: ErrorReason.ValueType  # 60
+"""FAILED_PRECONDITION. The {resource_type} {resource} is archived. Take it out of the archive first.
+
+Example: {"resource_type": "service", "resource": "auth"}
+"""
+ERROR_REASON_LAST_ADMIN: ErrorReason.ValueType  # 61
+"""FAILED_PRECONDITION. {username} is the last active admin. Make somebody else an admin first.
+
+Example: {"username": "admin"}
+"""
+ERROR_REASON_DEPENDENCY_CIRCLE: ErrorReason.ValueType  # 62
+"""FAILED_PRECONDITION. The dependencies would go round in a circle: {circle}. Leave one of them out.
+
+Example: {"circle": "auth > gateway > auth"}
+"""
+ERROR_REASON_PASSWORD_CHANGE_REQUIRED: ErrorReason.ValueType  # 63
+"""PERMISSION_DENIED. The password must be changed first. Call ChangePassword, then go on.
+
+Example: {}
+"""
+ERROR_REASON_RUNBOOK_LACKS: ErrorReason.ValueType  # 64
+"""FAILED_PRECONDITION. The runbook {runbook} has no {what}. {remedy}
+
+Example: {"runbook": "Restart", "what": "draft", "remedy": "Change it first."}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -5,6 +5,7 @@ What runs where: deployments, approvals, pipelines, rollbacks and the board."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -439,6 +440,30 @@ DEPLOYMENT_OUTCOME_FAILED: DeploymentOutcome.ValueType  # 2
 DEPLOYMENT_OUTCOME_ERRORED: DeploymentOutcome.ValueType  # 3
 """Without; the machinery failed."""
 Global___DeploymentOutcome: _TypeAlias = DeploymentOutcome  # noqa: Y015
+
+class _OnFailure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnFailureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnFailure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_FAILURE_UNSPECIFIED: _OnFailure.ValueType  # 0
+    """Not set: FAIL."""
+    ON_FAILURE_FAIL: _OnFailure.ValueType  # 1
+    """The deployment fails."""
+    ON_FAILURE_PAUSE: _OnFailure.ValueType  # 2
+    """The deployment is paused until a person decides."""
+
+class OnFailure(_OnFailure, metaclass=_OnFailureEnumTypeWrapper):
+    """What a failed stage does to its deployment."""
+
+ON_FAILURE_UNSPECIFIED: OnFailure.ValueType  # 0
+"""Not set: FAIL."""
+ON_FAILURE_FAIL: OnFailure.ValueType  # 1
+"""The deployment fails."""
+ON_FAILURE_PAUSE: OnFailure.ValueType  # 2
+"""The deployment is paused until a person decides."""
+Global___OnFailure: _TypeAlias = OnFailure  # noqa: Y015
 
 @_typing.final
 class Blocker(_message.Message):
@@ -2423,6 +2448,634 @@ class ListEnvironmentStatusesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListEnvironmentStatusesResponse: _TypeAlias = ListEnvironmentStatusesResponse  # noqa: Y015
+
+@_typing.final
+class Policy(_message.Message):
+    """What an environment asks of deployments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIRED_APPROVALS_FIELD_NUMBER: _builtins.int
+    MINIMUM_ROLE_FIELD_NUMBER: _builtins.int
+    LEAD_REQUIRED_FIELD_NUMBER: _builtins.int
+    REQUESTER_MAY_APPROVE_FIELD_NUMBER: _builtins.int
+    AUTHOR_MAY_APPROVE_FIELD_NUMBER: _builtins.int
+    DECIDE_WITHIN_FIELD_NUMBER: _builtins.int
+    VALID_FOR_FIELD_NUMBER: _builtins.int
+    ON_FAILURE_FIELD_NUMBER: _builtins.int
+    SOAK_FIELD_NUMBER: _builtins.int
+    STABLE_AFTER_FIELD_NUMBER: _builtins.int
+    STRICT_STAGES_FIELD_NUMBER: _builtins.int
+    EXPLICIT_TARGET_ROLE_FIELD_NUMBER: _builtins.int
+    IN_PROGRESS_LIMIT_FIELD_NUMBER: _builtins.int
+    PAUSED_LIMIT_FIELD_NUMBER: _builtins.int
+    CANCEL_TIMEOUT_FIELD_NUMBER: _builtins.int
+    required_approvals: _builtins.int
+    """Approvals of different people that are needed, at most 10."""
+    minimum_role: _access_pb2.Role.ValueType
+    """The lowest role that may approve; DEVELOPER when not set."""
+    lead_required: _builtins.bool
+    """Whether one of the approvals must be that of a lead or admin."""
+    requester_may_approve: _builtins.bool
+    """Whether who asked for the deployment may approve it."""
+    author_may_approve: _builtins.bool
+    """Whether the authors of the release may approve it."""
+    on_failure: Global___OnFailure.ValueType
+    """What a failed stage does."""
+    explicit_target_role: _access_pb2.Role.ValueType
+    """The lowest role that may name the target of a rollback; DEVELOPER when not set."""
+    @_builtins.property
+    def decide_within(self) -> _duration_pb2.Duration:
+        """How long a deployment waits for decisions; for ever when absent."""
+
+    @_builtins.property
+    def valid_for(self) -> _duration_pb2.Duration:
+        """How long a decision holds; for ever when absent."""
+
+    @_builtins.property
+    def soak(self) -> _duration_pb2.Duration:
+        """How long a release must have lived without a break in the environment before."""
+
+    @_builtins.property
+    def stable_after(self) -> _duration_pb2.Duration:
+        """How long a release must have been live to be chosen by a rollback."""
+
+    @_builtins.property
+    def strict_stages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Stages that can be neither skipped nor ignored, at most 20."""
+
+    @_builtins.property
+    def in_progress_limit(self) -> _duration_pb2.Duration:
+        """How long a deployment may run; 24 hours when absent."""
+
+    @_builtins.property
+    def paused_limit(self) -> _duration_pb2.Duration:
+        """How long it may be paused; 72 hours when absent."""
+
+    @_builtins.property
+    def cancel_timeout(self) -> _duration_pb2.Duration:
+        """How long its executor may take to stop; 5 minutes when absent."""
+
+    def __init__(
+        self,
+        *,
+        required_approvals: _builtins.int = ...,
+        minimum_role: _access_pb2.Role.ValueType = ...,
+        lead_required: _builtins.bool = ...,
+        requester_may_approve: _builtins.bool = ...,
+        author_may_approve: _builtins.bool = ...,
+        decide_within: _duration_pb2.Duration | None = ...,
+        valid_for: _duration_pb2.Duration | None = ...,
+        on_failure: Global___OnFailure.ValueType = ...,
+        soak: _duration_pb2.Duration | None = ...,
+        stable_after: _duration_pb2.Duration | None = ...,
+        strict_stages: _abc.Iterable[_builtins.str] | None = ...,
+        explicit_target_role: _access_pb2.Role.ValueType = ...,
+        in_progress_limit: _duration_pb2.Duration | None = ...,
+        paused_limit: _duration_pb2.Duration | None = ...,
+        cancel_timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_timeout", b"cancel_timeout", "decide_within", b"decide_within", "in_progress_limit", b"in_progress_limit", "paused_limit", b"paused_limit", "soak", b"soak", "stable_after", b"stable_after", "valid_for", b"valid_for"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_may_approve", b"author_may_approve", "cancel_timeout", b"cancel_timeout", "decide_within", b"decide_within", "explicit_target_role", b"explicit_target_role", "in_progress_limit", b"in_progress_limit", "lead_required", b"lead_required", "minimum_role", b"minimum_role", "on_failure", b"on_failure", "paused_limit", b"paused_limit", "requester_may_approve", b"requester_may_approve", "required_approvals", b"required_approvals", "soak", b"soak", "stable_after", b"stable_after", "strict_stages", b"strict_stages", "valid_for", b"valid_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Policy: _TypeAlias = Policy  # noqa: Y015
+
+@_typing.final
+class PolicyVersion(_message.Message):
+    """A version of a policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    PUBLISHED_BY_ID_FIELD_NUMBER: _builtins.int
+    PUBLISHED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    environment_id: _builtins.str
+    """Output only. Id of the environment."""
+    environment: _builtins.str
+    """Output only. Name of the environment."""
+    version: _builtins.int
+    """Output only. Number of the version; 0 is the default of the type."""
+    published_by_id: _builtins.str
+    """Output only. Id of who published it; empty for the default."""
+    published_by: _builtins.str
+    """Output only. User name of who published it; empty for the default."""
+    reason: _builtins.str
+    """Output only. Why."""
+    @_builtins.property
+    def policy(self) -> Global___Policy:
+        """Output only. What it asks for."""
+
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was published; absent for the default."""
+
+    def __init__(
+        self,
+        *,
+        environment_id: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        version: _builtins.int = ...,
+        policy: Global___Policy | None = ...,
+        published_by_id: _builtins.str = ...,
+        published_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "environment", b"environment", "environment_id", b"environment_id", "policy", b"policy", "published_by", b"published_by", "published_by_id", b"published_by_id", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyVersion: _TypeAlias = PolicyVersion  # noqa: Y015
+
+@_typing.final
+class GetPolicyRequest(_message.Message):
+    """Names a policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Required. The environment: name or id."""
+    version: _builtins.int
+    """Optional. Number of a version; the one in force when absent."""
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "environment", b"environment", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___GetPolicyRequest: _TypeAlias = GetPolicyRequest  # noqa: Y015
+
+@_typing.final
+class GetPolicyResponse(_message.Message):
+    """The policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    IN_FORCE_FIELD_NUMBER: _builtins.int
+    in_force: _builtins.bool
+    """Whether it is the one in force."""
+    @_builtins.property
+    def policy(self) -> Global___PolicyVersion:
+        """The policy."""
+
+    def __init__(
+        self,
+        *,
+        policy: Global___PolicyVersion | None = ...,
+        in_force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_force", b"in_force", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPolicyResponse: _TypeAlias = GetPolicyResponse  # noqa: Y015
+
+@_typing.final
+class ListPolicyVersionsRequest(_message.Message):
+    """Asks for a page of versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Required. The environment: name or id."""
+    page_size: _builtins.int
+    """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
+    page_token: _builtins.str
+    """Optional. Token of the previous page; all other fields must stay as they were."""
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPolicyVersionsRequest: _TypeAlias = ListPolicyVersionsRequest  # noqa: Y015
+
+@_typing.final
+class ListPolicyVersionsResponse(_message.Message):
+    """A page of versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty only at the end."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyVersion]:
+        """The versions of this page."""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[Global___PolicyVersion] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPolicyVersionsResponse: _TypeAlias = ListPolicyVersionsResponse  # noqa: Y015
+
+@_typing.final
+class PublishPolicyRequest(_message.Message):
+    """The next version of a policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Required. The environment: name or id."""
+    reason: _builtins.str
+    """Required. Why; 1 to 500 characters, not only spaces."""
+    expected_version: _builtins.int
+    """Optional. Refuse when another version than this one is in force by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    @_builtins.property
+    def policy(self) -> Global___Policy:
+        """Required. The policy as a whole: what is left out has the value that its comment says."""
+
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        policy: Global___Policy | None = ...,
+        reason: _builtins.str = ...,
+        expected_version: _builtins.int | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "environment", b"environment", "expected_version", b"expected_version", "policy", b"policy", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
+    _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+
+Global___PublishPolicyRequest: _TypeAlias = PublishPolicyRequest  # noqa: Y015
+
+@_typing.final
+class PublishPolicyResponse(_message.Message):
+    """The policy in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    AFFECTED_DEPLOYMENTS_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    affected_deployments: _builtins.int
+    """Number of deployments whose decisions became void."""
+    @_builtins.property
+    def policy(self) -> Global___PolicyVersion:
+        """The policy as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        policy: Global___PolicyVersion | None = ...,
+        affected_deployments: _builtins.int = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affected_deployments", b"affected_deployments", "audit", b"audit", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishPolicyResponse: _TypeAlias = PublishPolicyResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseMark(_message.Message):
+    """That a release is bad."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MARKED_BY_ID_FIELD_NUMBER: _builtins.int
+    MARKED_BY_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_ID_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    CLEARED_AT_FIELD_NUMBER: _builtins.int
+    CLEARED_BY_FIELD_NUMBER: _builtins.int
+    CLEARED_BECAUSE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Output only. UUID of the mark."""
+    release_id: _builtins.str
+    """Output only. Id of the release."""
+    release: _builtins.str
+    """Output only. Service and version, as `auth@1.4.0`."""
+    environment_id: _builtins.str
+    """Output only. Id of the environment; empty for everywhere."""
+    environment: _builtins.str
+    """Output only. Name of the environment; empty for everywhere."""
+    reason: _builtins.str
+    """Output only. Why."""
+    marked_by_id: _builtins.str
+    """Output only. Id of who marked it."""
+    marked_by: _builtins.str
+    """Output only. User name of who marked it."""
+    deployment_id: _builtins.str
+    """Output only. Id of the deployment whose rollback marked it; empty when a person did."""
+    cleared_by: _builtins.str
+    """Output only. User name of who took it away."""
+    cleared_because: _builtins.str
+    """Output only. Why it was taken away."""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was marked."""
+
+    @_builtins.property
+    def cleared_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the mark was taken away; absent while it is there."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        release_id: _builtins.str = ...,
+        release: _builtins.str = ...,
+        environment_id: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        marked_by_id: _builtins.str = ...,
+        marked_by: _builtins.str = ...,
+        deployment_id: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        cleared_at: _timestamp_pb2.Timestamp | None = ...,
+        cleared_by: _builtins.str = ...,
+        cleared_because: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cleared_at", b"cleared_at", "created_at", b"created_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cleared_at", b"cleared_at", "cleared_because", b"cleared_because", "cleared_by", b"cleared_by", "created_at", b"created_at", "deployment_id", b"deployment_id", "environment", b"environment", "environment_id", b"environment_id", "id", b"id", "marked_by", b"marked_by", "marked_by_id", b"marked_by_id", "reason", b"reason", "release", b"release", "release_id", b"release_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseMark: _TypeAlias = ReleaseMark  # noqa: Y015
+
+@_typing.final
+class MarkReleaseBadRequest(_message.Message):
+    """Names the release to mark as bad."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    release: _builtins.str
+    """Required. The release: `service@version` or id."""
+    environment: _builtins.str
+    """Optional. The environment: name or id; everywhere when empty."""
+    reason: _builtins.str
+    """Required. Why; 1 to 500 characters, not only spaces."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        release: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "reason", b"reason", "release", b"release", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkReleaseBadRequest: _TypeAlias = MarkReleaseBadRequest  # noqa: Y015
+
+@_typing.final
+class MarkReleaseBadResponse(_message.Message):
+    """The mark."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARK_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mark(self) -> Global___ReleaseMark:
+        """The mark as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        mark: Global___ReleaseMark | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "mark", b"mark"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "mark", b"mark"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkReleaseBadResponse: _TypeAlias = MarkReleaseBadResponse  # noqa: Y015
+
+@_typing.final
+class ClearReleaseBadRequest(_message.Message):
+    """Names the release to clear."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    release: _builtins.str
+    """Required. The release: `service@version` or id."""
+    environment: _builtins.str
+    """Optional. The environment: name or id; everywhere when empty."""
+    reason: _builtins.str
+    """Required. Why; 1 to 500 characters, not only spaces."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        release: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "reason", b"reason", "release", b"release", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearReleaseBadRequest: _TypeAlias = ClearReleaseBadRequest  # noqa: Y015
+
+@_typing.final
+class ClearReleaseBadResponse(_message.Message):
+    """The mark."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARK_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mark(self) -> Global___ReleaseMark:
+        """The mark as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        mark: Global___ReleaseMark | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "mark", b"mark"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "mark", b"mark"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearReleaseBadResponse: _TypeAlias = ClearReleaseBadResponse  # noqa: Y015
+
+@_typing.final
+class ListReleaseMarksRequest(_message.Message):
+    """Asks for a page of marks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    SHOW_CLEARED_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    release: _builtins.str
+    """Optional. Only of this release: `service@version` or id."""
+    service: _builtins.str
+    """Optional. Only of releases of this service: name or id."""
+    environment: _builtins.str
+    """Optional. Only those that hold in this environment: name or id."""
+    show_cleared: _builtins.bool
+    """Optional. Also those that were taken away."""
+    page_size: _builtins.int
+    """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
+    page_token: _builtins.str
+    """Optional. Token of the previous page; all other fields must stay as they were."""
+    def __init__(
+        self,
+        *,
+        release: _builtins.str = ...,
+        service: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        show_cleared: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "page_size", b"page_size", "page_token", b"page_token", "release", b"release", "service", b"service", "show_cleared", b"show_cleared"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReleaseMarksRequest: _TypeAlias = ListReleaseMarksRequest  # noqa: Y015
+
+@_typing.final
+class ListReleaseMarksResponse(_message.Message):
+    """A page of marks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty only at the end."""
+    @_builtins.property
+    def marks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReleaseMark]:
+        """The marks of this page."""
+
+    def __init__(
+        self,
+        *,
+        marks: _abc.Iterable[Global___ReleaseMark] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["marks", b"marks", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReleaseMarksResponse: _TypeAlias = ListReleaseMarksResponse  # noqa: Y015
 
 @_typing.final
 class ReconcileAuditRequest(_message.Message):

@@ -153,6 +153,36 @@ class DeploymentServiceStub:
                 request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesRequest.SerializeToString,
                 response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesResponse.FromString,
                 _registered_method=True)
+        self.GetPolicy = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/GetPolicy',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.GetPolicyRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.GetPolicyResponse.FromString,
+                _registered_method=True)
+        self.ListPolicyVersions = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/ListPolicyVersions',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPolicyVersionsRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPolicyVersionsResponse.FromString,
+                _registered_method=True)
+        self.PublishPolicy = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/PublishPolicy',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PublishPolicyRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PublishPolicyResponse.FromString,
+                _registered_method=True)
+        self.MarkReleaseBad = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/MarkReleaseBad',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.MarkReleaseBadRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.MarkReleaseBadResponse.FromString,
+                _registered_method=True)
+        self.ClearReleaseBad = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/ClearReleaseBad',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ClearReleaseBadRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ClearReleaseBadResponse.FromString,
+                _registered_method=True)
+        self.ListReleaseMarks = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/ListReleaseMarks',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksResponse.FromString,
+                _registered_method=True)
         self.ReconcileAudit = channel.unary_unary(
                 '/release_manager.deployment.v1.DeploymentService/ReconcileAudit',
                 request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ReconcileAuditRequest.SerializeToString,
@@ -348,6 +378,52 @@ class DeploymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPolicy(self, request, context):
+        """Returns what an environment asks of deployments: the version in force, or an older one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPolicyVersions(self, request, context):
+        """Lists the published policies of an environment, the newest first, each with who published it and why.
+        Version 0, the default of the type, is not in the list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishPolicy(self, request, context):
+        """Publishes the next version of the policy of an environment, as a whole. Deployments that have not
+        started are measured by it at once: decisions given under the old one become void when it asks for
+        other approvals. The audit entry has both versions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MarkReleaseBad(self, request, context):
+        """Marks a release as bad in one environment or everywhere: it is not deployed there, and a rollback
+        never chooses it by itself. What runs goes on running. Marking it again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearReleaseBad(self, request, context):
+        """Takes such a mark away again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReleaseMarks(self, request, context):
+        """Lists marks, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReconcileAudit(self, request, context):
         """Compares the version of every deployment with the audit ledger and sends again what is missing
         there. It also runs by itself every five minutes. `missing` must be 0, unless changes are on their
@@ -469,6 +545,36 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
                     servicer.ListEnvironmentStatuses,
                     request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesRequest.FromString,
                     response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesResponse.SerializeToString,
+            ),
+            'GetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPolicy,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.GetPolicyRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.GetPolicyResponse.SerializeToString,
+            ),
+            'ListPolicyVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPolicyVersions,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPolicyVersionsRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPolicyVersionsResponse.SerializeToString,
+            ),
+            'PublishPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishPolicy,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PublishPolicyRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PublishPolicyResponse.SerializeToString,
+            ),
+            'MarkReleaseBad': grpc.unary_unary_rpc_method_handler(
+                    servicer.MarkReleaseBad,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.MarkReleaseBadRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.MarkReleaseBadResponse.SerializeToString,
+            ),
+            'ClearReleaseBad': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearReleaseBad,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ClearReleaseBadRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ClearReleaseBadResponse.SerializeToString,
+            ),
+            'ListReleaseMarks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReleaseMarks,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksResponse.SerializeToString,
             ),
             'ReconcileAudit': grpc.unary_unary_rpc_method_handler(
                     servicer.ReconcileAudit,
@@ -1079,6 +1185,168 @@ class DeploymentService:
             '/release_manager.deployment.v1.DeploymentService/ListEnvironmentStatuses',
             release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesRequest.SerializeToString,
             release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/GetPolicy',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.GetPolicyRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.GetPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPolicyVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/ListPolicyVersions',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPolicyVersionsRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPolicyVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/PublishPolicy',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PublishPolicyRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PublishPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MarkReleaseBad(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/MarkReleaseBad',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.MarkReleaseBadRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.MarkReleaseBadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearReleaseBad(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/ClearReleaseBad',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ClearReleaseBadRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ClearReleaseBadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReleaseMarks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/ListReleaseMarks',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksResponse.FromString,
             options,
             channel_credentials,
             insecure,

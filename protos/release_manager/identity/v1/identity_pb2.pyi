@@ -5,6 +5,7 @@ Who acts: people, service accounts, and the tokens they show."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -64,6 +65,7 @@ class User(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    PASSWORD_CHANGE_REQUIRED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUID of the user."""
     username: _builtins.str
@@ -84,6 +86,8 @@ class User(_message.Message):
     """Output only. Name of the team; empty without one."""
     etag: _builtins.str
     """Output only. The version of this resource; send it back to change only what you have read."""
+    password_change_required: _builtins.bool
+    """Output only. Whether the password must be changed before anything else can be done."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was created."""
@@ -107,10 +111,11 @@ class User(_message.Message):
         etag: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        password_change_required: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "created_at", b"created_at", "email", b"email", "etag", b"etag", "full_name", b"full_name", "id", b"id", "kind", b"kind", "role", b"role", "team", b"team", "team_id", b"team_id", "updated_at", b"updated_at", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "created_at", b"created_at", "email", b"email", "etag", b"etag", "full_name", b"full_name", "id", b"id", "kind", b"kind", "password_change_required", b"password_change_required", "role", b"role", "team", b"team", "team_id", b"team_id", "updated_at", b"updated_at", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -491,6 +496,226 @@ class WhoAmIResponse(_message.Message):
 Global___WhoAmIResponse: _TypeAlias = WhoAmIResponse  # noqa: Y015
 
 @_typing.final
+class ChangePasswordRequest(_message.Message):
+    """The old and the new password."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURRENT_PASSWORD_FIELD_NUMBER: _builtins.int
+    NEW_PASSWORD_FIELD_NUMBER: _builtins.int
+    current_password: _builtins.str
+    """Required. The password so far."""
+    new_password: _builtins.str
+    """Required. The new one."""
+    def __init__(
+        self,
+        *,
+        current_password: _builtins.str = ...,
+        new_password: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_password", b"current_password", "new_password", b"new_password"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangePasswordRequest: _TypeAlias = ChangePasswordRequest  # noqa: Y015
+
+@_typing.final
+class ChangePasswordResponse(_message.Message):
+    """It is changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangePasswordResponse: _TypeAlias = ChangePasswordResponse  # noqa: Y015
+
+@_typing.final
+class UserSession(_message.Message):
+    """A session of a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    REFRESHED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    IP_ADDRESS_FIELD_NUMBER: _builtins.int
+    USER_AGENT_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Output only. UUID of the session."""
+    user_id: _builtins.str
+    """Output only. Id of the user."""
+    ip_address: _builtins.str
+    """Output only. Address that the user logged in from."""
+    user_agent: _builtins.str
+    """Output only. Program that the user logged in with."""
+    current: _builtins.bool
+    """Output only. Whether it is the session of this call."""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the user logged in."""
+
+    @_builtins.property
+    def refreshed_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the session was last refreshed; absent when it was not."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it ends at the latest."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        refreshed_at: _timestamp_pb2.Timestamp | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        ip_address: _builtins.str = ...,
+        user_agent: _builtins.str = ...,
+        current: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "refreshed_at", b"refreshed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "current", b"current", "expires_at", b"expires_at", "id", b"id", "ip_address", b"ip_address", "refreshed_at", b"refreshed_at", "user_agent", b"user_agent", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserSession: _TypeAlias = UserSession  # noqa: Y015
+
+@_typing.final
+class ListSessionsRequest(_message.Message):
+    """Asks for a page of sessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """Optional. Another user, for admins: user name or id. The caller when empty."""
+    page_size: _builtins.int
+    """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
+    page_token: _builtins.str
+    """Optional. Token of the previous page; all other fields must stay as they were."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSessionsRequest: _TypeAlias = ListSessionsRequest  # noqa: Y015
+
+@_typing.final
+class ListSessionsResponse(_message.Message):
+    """A page of sessions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty only at the end."""
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserSession]:
+        """The sessions of this page."""
+
+    def __init__(
+        self,
+        *,
+        sessions: _abc.Iterable[Global___UserSession] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
+
+@_typing.final
+class RevokeSessionRequest(_message.Message):
+    """Names the session to end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """Required. Id of the session."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "session_id", b"session_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeSessionRequest: _TypeAlias = RevokeSessionRequest  # noqa: Y015
+
+@_typing.final
+class RevokeSessionResponse(_message.Message):
+    """It is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeSessionResponse: _TypeAlias = RevokeSessionResponse  # noqa: Y015
+
+@_typing.final
 class GetUserRequest(_message.Message):
     """Names one user."""
 
@@ -548,6 +773,8 @@ class ListUsersRequest(_message.Message):
     ACTIVE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     team: _builtins.str
     """Optional. Only of this team: name or id."""
     role: _access_pb2.Role.ValueType
@@ -560,6 +787,15 @@ class ListUsersRequest(_message.Message):
     """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
     page_token: _builtins.str
     """Optional. Token of the previous page; all other fields must stay as they were."""
+    filter: _builtins.str
+    """Optional. Which ones, as an expression (AIP-160): comparisons of username, email, full_name, role,
+    kind, active, team, created_at and updated_at by = != < <= > >= and : (has), joined by AND, OR,
+    NOT and parentheses, such as `role = LEAD AND active = true`. OR binds tighter than AND.
+    """
+    order_by: _builtins.str
+    """Optional. The order: `username`, `created_at` and `updated_at`, each with ` desc` for the other
+    way round, separated by commas.
+    """
     def __init__(
         self,
         *,
@@ -569,10 +805,12 @@ class ListUsersRequest(_message.Message):
         active: _builtins.bool | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "active", b"active"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "active", b"active", "kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "role", b"role", "team", b"team"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_active", b"_active", "active", b"active", "filter", b"filter", "kind", b"kind", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "role", b"role", "team", b"team"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__active: _TypeAlias = _typing.Literal["active"]  # noqa: Y015
     _WhichOneofArgType__active: _TypeAlias = _typing.Literal["_active", b"_active"]  # noqa: Y015
@@ -607,6 +845,486 @@ class ListUsersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListUsersResponse: _TypeAlias = ListUsersResponse  # noqa: Y015
+
+@_typing.final
+class BatchGetUsersRequest(_message.Message):
+    """Names several users."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. 1 to 100 of them: user name or id."""
+
+    def __init__(
+        self,
+        *,
+        users: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetUsersRequest: _TypeAlias = BatchGetUsersRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetUsersResponse(_message.Message):
+    """The users."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___User]:
+        """The users, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        users: _abc.Iterable[Global___User] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetUsersResponse: _TypeAlias = BatchGetUsersResponse  # noqa: Y015
+
+@_typing.final
+class CreateUserRequest(_message.Message):
+    """Describes a new person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USERNAME_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    FULL_NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    TEAM_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    username: _builtins.str
+    """Required. Name to log in with: 2 to 63 of lower-case letters, digits, `-`, `_` and `.`, beginning
+    with a letter.
+    """
+    email: _builtins.str
+    """Required. Mail address."""
+    full_name: _builtins.str
+    """Optional. Name for people."""
+    role: _access_pb2.Role.ValueType
+    """Required. Viewer, developer, lead or admin."""
+    team: _builtins.str
+    """Optional. The team: name or id."""
+    password: _builtins.str
+    """Required. The first password; the rules are those of ChangePassword."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        username: _builtins.str = ...,
+        email: _builtins.str = ...,
+        full_name: _builtins.str = ...,
+        role: _access_pb2.Role.ValueType = ...,
+        team: _builtins.str = ...,
+        password: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "full_name", b"full_name", "password", b"password", "request_id", b"request_id", "role", b"role", "team", b"team", "username", b"username", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateUserRequest: _TypeAlias = CreateUserRequest  # noqa: Y015
+
+@_typing.final
+class CreateUserResponse(_message.Message):
+    """The user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> Global___User:
+        """The user as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        user: Global___User | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateUserResponse: _TypeAlias = CreateUserResponse  # noqa: Y015
+
+@_typing.final
+class UpdateUserRequest(_message.Message):
+    """Says what to change of a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    FULL_NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    TEAM_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """Required. The user: user name or id."""
+    email: _builtins.str
+    """Optional. Another mail address."""
+    full_name: _builtins.str
+    """Optional. Another name for people."""
+    role: _access_pb2.Role.ValueType
+    """Optional. Another role: viewer, developer, lead or admin."""
+    team: _builtins.str
+    """Optional. Another team: name or id; none when named in the mask and empty."""
+    etag: _builtins.str
+    """Optional. Refuse when the user has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Optional. Which of the fields above to change: their names, or `*` for all. A field that is named
+        and empty is emptied. When absent, the fields that are not empty are changed.
+        """
+
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        email: _builtins.str = ...,
+        full_name: _builtins.str = ...,
+        role: _access_pb2.Role.ValueType = ...,
+        team: _builtins.str = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "etag", b"etag", "full_name", b"full_name", "request_id", b"request_id", "role", b"role", "team", b"team", "update_mask", b"update_mask", "user", b"user", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateUserRequest: _TypeAlias = UpdateUserRequest  # noqa: Y015
+
+@_typing.final
+class UpdateUserResponse(_message.Message):
+    """The user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> Global___User:
+        """The user as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        user: Global___User | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateUserResponse: _TypeAlias = UpdateUserResponse  # noqa: Y015
+
+@_typing.final
+class DeactivateUserRequest(_message.Message):
+    """Names the user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """Required. The user: user name or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the user has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "user", b"user", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeactivateUserRequest: _TypeAlias = DeactivateUserRequest  # noqa: Y015
+
+@_typing.final
+class DeactivateUserResponse(_message.Message):
+    """The user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> Global___User:
+        """The user as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        user: Global___User | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeactivateUserResponse: _TypeAlias = DeactivateUserResponse  # noqa: Y015
+
+@_typing.final
+class ReactivateUserRequest(_message.Message):
+    """Names the user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """Required. The user: user name or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the user has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "user", b"user", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReactivateUserRequest: _TypeAlias = ReactivateUserRequest  # noqa: Y015
+
+@_typing.final
+class ReactivateUserResponse(_message.Message):
+    """The user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> Global___User:
+        """The user as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        user: Global___User | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReactivateUserResponse: _TypeAlias = ReactivateUserResponse  # noqa: Y015
+
+@_typing.final
+class ResetPasswordRequest(_message.Message):
+    """Names the person, and the new first password."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """Required. The person: user name or id."""
+    password: _builtins.str
+    """Required. The new first password; the rules are those of ChangePassword."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        password: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["password", b"password", "request_id", b"request_id", "user", b"user", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetPasswordRequest: _TypeAlias = ResetPasswordRequest  # noqa: Y015
+
+@_typing.final
+class ResetPasswordResponse(_message.Message):
+    """The user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def user(self) -> Global___User:
+        """The user as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        user: Global___User | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetPasswordResponse: _TypeAlias = ResetPasswordResponse  # noqa: Y015
+
+@_typing.final
+class DeleteUserRequest(_message.Message):
+    """Names the user to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """Required. The user: user name or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the user has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "user", b"user", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteUserRequest: _TypeAlias = DeleteUserRequest  # noqa: Y015
+
+@_typing.final
+class DeleteUserResponse(_message.Message):
+    """It is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteUserResponse: _TypeAlias = DeleteUserResponse  # noqa: Y015
 
 @_typing.final
 class CreateServiceAccountRequest(_message.Message):
@@ -791,6 +1509,230 @@ class ListServiceAccountsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListServiceAccountsResponse: _TypeAlias = ListServiceAccountsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateServiceAccountRequest(_message.Message):
+    """Says what to change of a service account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_ACCOUNT_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    service_account: _builtins.str
+    """Required. The service account: name or id."""
+    description: _builtins.str
+    """Optional. Another description."""
+    owner: _builtins.str
+    """Optional. Another active person responsible for it: user name or id."""
+    role: _access_pb2.Role.ValueType
+    """Optional. Another role: viewer, developer, lead or admin."""
+    etag: _builtins.str
+    """Optional. Refuse when the service account has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Other scopes; see CreateServiceAccount."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Optional. Which of the fields above to change: their names, or `*` for all. A field that is named
+        and empty is emptied. When absent, the fields that are not empty are changed.
+        """
+
+    def __init__(
+        self,
+        *,
+        service_account: _builtins.str = ...,
+        description: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        role: _access_pb2.Role.ValueType = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "etag", b"etag", "owner", b"owner", "request_id", b"request_id", "role", b"role", "scopes", b"scopes", "service_account", b"service_account", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateServiceAccountRequest: _TypeAlias = UpdateServiceAccountRequest  # noqa: Y015
+
+@_typing.final
+class UpdateServiceAccountResponse(_message.Message):
+    """The service account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_ACCOUNT_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def service_account(self) -> Global___ServiceAccount:
+        """The service account as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        service_account: Global___ServiceAccount | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "service_account", b"service_account"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "service_account", b"service_account"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateServiceAccountResponse: _TypeAlias = UpdateServiceAccountResponse  # noqa: Y015
+
+@_typing.final
+class DeactivateServiceAccountRequest(_message.Message):
+    """Names the service account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_ACCOUNT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    service_account: _builtins.str
+    """Required. The service account: name or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the service account has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        service_account: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "service_account", b"service_account", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeactivateServiceAccountRequest: _TypeAlias = DeactivateServiceAccountRequest  # noqa: Y015
+
+@_typing.final
+class DeactivateServiceAccountResponse(_message.Message):
+    """The service account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_ACCOUNT_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def service_account(self) -> Global___ServiceAccount:
+        """The service account as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        service_account: Global___ServiceAccount | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "service_account", b"service_account"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "service_account", b"service_account"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeactivateServiceAccountResponse: _TypeAlias = DeactivateServiceAccountResponse  # noqa: Y015
+
+@_typing.final
+class ReactivateServiceAccountRequest(_message.Message):
+    """Names the service account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_ACCOUNT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    service_account: _builtins.str
+    """Required. The service account: name or id."""
+    etag: _builtins.str
+    """Optional. Refuse when the service account has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        service_account: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "service_account", b"service_account", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReactivateServiceAccountRequest: _TypeAlias = ReactivateServiceAccountRequest  # noqa: Y015
+
+@_typing.final
+class ReactivateServiceAccountResponse(_message.Message):
+    """The service account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_ACCOUNT_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def service_account(self) -> Global___ServiceAccount:
+        """The service account as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        service_account: Global___ServiceAccount | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "service_account", b"service_account"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "service_account", b"service_account"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReactivateServiceAccountResponse: _TypeAlias = ReactivateServiceAccountResponse  # noqa: Y015
 
 @_typing.final
 class CreateApiTokenRequest(_message.Message):
@@ -979,3 +1921,79 @@ class RevokeApiTokenResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeApiTokenResponse: _TypeAlias = RevokeApiTokenResponse  # noqa: Y015
+
+@_typing.final
+class RotateApiTokenRequest(_message.Message):
+    """Names the token to replace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    API_TOKEN_ID_FIELD_NUMBER: _builtins.int
+    VALID_DAYS_FIELD_NUMBER: _builtins.int
+    OVERLAP_HOURS_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    api_token_id: _builtins.str
+    """Required. Id of the token, not the token itself."""
+    valid_days: _builtins.int
+    """Optional. Days until the new one expires, 1 to 366; 90 when 0."""
+    overlap_hours: _builtins.int
+    """Optional. Hours for which the old one goes on working, at most 168; 24 when absent."""
+    validate_only: _builtins.bool
+    """Optional. Check everything and store nothing; the answer has no token."""
+    def __init__(
+        self,
+        *,
+        api_token_id: _builtins.str = ...,
+        valid_days: _builtins.int = ...,
+        overlap_hours: _builtins.int | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_overlap_hours", b"_overlap_hours", "overlap_hours", b"overlap_hours"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_overlap_hours", b"_overlap_hours", "api_token_id", b"api_token_id", "overlap_hours", b"overlap_hours", "valid_days", b"valid_days", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__overlap_hours: _TypeAlias = _typing.Literal["overlap_hours"]  # noqa: Y015
+    _WhichOneofArgType__overlap_hours: _TypeAlias = _typing.Literal["_overlap_hours", b"_overlap_hours"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__overlap_hours) -> _WhichOneofReturnType__overlap_hours | None: ...
+
+Global___RotateApiTokenRequest: _TypeAlias = RotateApiTokenRequest  # noqa: Y015
+
+@_typing.final
+class RotateApiTokenResponse(_message.Message):
+    """The new token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    API_TOKEN_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    REPLACED_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The token itself. It cannot be read again."""
+    @_builtins.property
+    def api_token(self) -> Global___ApiToken:
+        """What is stored about it."""
+
+    @_builtins.property
+    def replaced(self) -> Global___ApiToken:
+        """The old one, with the time when it stops working."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        api_token: Global___ApiToken | None = ...,
+        token: _builtins.str = ...,
+        replaced: Global___ApiToken | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["api_token", b"api_token", "audit", b"audit", "replaced", b"replaced"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_token", b"api_token", "audit", b"audit", "replaced", b"replaced", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateApiTokenResponse: _TypeAlias = RotateApiTokenResponse  # noqa: Y015

@@ -59,6 +59,21 @@ class IdentityServiceStub:
                 request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.WhoAmIRequest.SerializeToString,
                 response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.WhoAmIResponse.FromString,
                 _registered_method=True)
+        self.ChangePassword = channel.unary_unary(
+                '/release_manager.identity.v1.IdentityService/ChangePassword',
+                request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ChangePasswordRequest.SerializeToString,
+                response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ChangePasswordResponse.FromString,
+                _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/release_manager.identity.v1.IdentityService/ListSessions',
+                request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ListSessionsResponse.FromString,
+                _registered_method=True)
+        self.RevokeSession = channel.unary_unary(
+                '/release_manager.identity.v1.IdentityService/RevokeSession',
+                request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.RevokeSessionRequest.SerializeToString,
+                response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.RevokeSessionResponse.FromString,
+                _registered_method=True)
         self.GetUser = channel.unary_unary(
                 '/release_manager.identity.v1.IdentityService/GetUser',
                 request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.GetUserRequest.SerializeToString,
@@ -68,6 +83,41 @@ class IdentityServiceStub:
                 '/release_manager.identity.v1.IdentityService/ListUsers',
                 request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ListUsersRequest.SerializeToString,
                 response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ListUsersResponse.FromString,
+                _registered_method=True)
+        self.BatchGetUsers = channel.unary_unary(
+                '/release_manager.identity.v1.IdentityService/BatchGetUsers',
+                request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.BatchGetUsersRequest.SerializeToString,
+                response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.BatchGetUsersResponse.FromString,
+                _registered_method=True)
+        self.CreateUser = channel.unary_unary(
+                '/release_manager.identity.v1.IdentityService/CreateUser',
+                request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.CreateUserRequest.SerializeToString,
+                response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.CreateUserResponse.FromString,
+                _registered_method=True)
+        self.UpdateUser = channel.unary_unary(
+                '/release_manager.identity.v1.IdentityService/UpdateUser',
+                request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.UpdateUserRequest.SerializeToString,
+                response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.UpdateUserResponse.FromString,
+                _registered_method=True)
+        self.DeactivateUser = channel.unary_unary(
+                '/release_manager.identity.v1.IdentityService/DeactivateUser',
+                request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.DeactivateUserRequest.SerializeToString,
+                response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.DeactivateUserResponse.FromString,
+                _registered_method=True)
+        self.ReactivateUser = channel.unary_unary(
+                '/release_manager.identity.v1.IdentityService/ReactivateUser',
+                request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ReactivateUserRequest.SerializeToString,
+                response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ReactivateUserResponse.FromString,
+                _registered_method=True)
+        self.ResetPassword = channel.unary_unary(
+                '/release_manager.identity.v1.IdentityService/ResetPassword',
+                request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ResetPasswordRequest.SerializeToString,
+                response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ResetPasswordResponse.FromString,
+                _registered_method=True)
+        self.DeleteUser = channel.unary_unary(
+                '/release_manager.identity.v1.IdentityService/DeleteUser',
+                request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.DeleteUserRequest.SerializeToString,
+                response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.DeleteUserResponse.FromString,
                 _registered_method=True)
         self.CreateServiceAccount = channel.unary_unary(
                 '/release_manager.identity.v1.IdentityService/CreateServiceAccount',
@@ -84,6 +134,21 @@ class IdentityServiceStub:
                 request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ListServiceAccountsRequest.SerializeToString,
                 response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ListServiceAccountsResponse.FromString,
                 _registered_method=True)
+        self.UpdateServiceAccount = channel.unary_unary(
+                '/release_manager.identity.v1.IdentityService/UpdateServiceAccount',
+                request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.UpdateServiceAccountRequest.SerializeToString,
+                response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.UpdateServiceAccountResponse.FromString,
+                _registered_method=True)
+        self.DeactivateServiceAccount = channel.unary_unary(
+                '/release_manager.identity.v1.IdentityService/DeactivateServiceAccount',
+                request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.DeactivateServiceAccountRequest.SerializeToString,
+                response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.DeactivateServiceAccountResponse.FromString,
+                _registered_method=True)
+        self.ReactivateServiceAccount = channel.unary_unary(
+                '/release_manager.identity.v1.IdentityService/ReactivateServiceAccount',
+                request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ReactivateServiceAccountRequest.SerializeToString,
+                response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ReactivateServiceAccountResponse.FromString,
+                _registered_method=True)
         self.CreateApiToken = channel.unary_unary(
                 '/release_manager.identity.v1.IdentityService/CreateApiToken',
                 request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.CreateApiTokenRequest.SerializeToString,
@@ -98,6 +163,11 @@ class IdentityServiceStub:
                 '/release_manager.identity.v1.IdentityService/RevokeApiToken',
                 request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.RevokeApiTokenRequest.SerializeToString,
                 response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.RevokeApiTokenResponse.FromString,
+                _registered_method=True)
+        self.RotateApiToken = channel.unary_unary(
+                '/release_manager.identity.v1.IdentityService/RotateApiToken',
+                request_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.RotateApiTokenRequest.SerializeToString,
+                response_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.RotateApiTokenResponse.FromString,
                 _registered_method=True)
 
 
@@ -141,6 +211,30 @@ class IdentityServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChangePassword(self, request, context):
+        """Changes the caller's own password, which must be given once more, and ends all of the caller's other
+        sessions. A password has 8 characters at least and 72 bytes of UTF-8 at most, is not one of those that
+        everybody tries first, and holds neither the user name nor the mail address.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSessions(self, request, context):
+        """Lists the caller's sessions that are not over, or those of another user for an admin, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeSession(self, request, context):
+        """Ends one of the caller's sessions, or that of another user for an admin. Its tokens stop working
+        within two seconds. Revoking it again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetUser(self, request, context):
         """Returns one user.
         """
@@ -150,6 +244,60 @@ class IdentityServiceServicer:
 
     def ListUsers(self, request, context):
         """Lists users by user name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetUsers(self, request, context):
+        """Returns up to 100 users, in the order of the request; all of them or none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateUser(self, request, context):
+        """Creates a person with a first password, which must be changed at the first log-in.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateUser(self, request, context):
+        """Changes a person: those of the fields that the mask names. A change of role takes effect everywhere
+        within five seconds, in running streams too. The last active admin stays one (LAST_ADMIN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeactivateUser(self, request, context):
+        """Deactivates a person: sessions end, tokens stop working and streams close within five seconds, and
+        what the person has approved no longer counts for deployments that have not started. The last active
+        admin stays (LAST_ADMIN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReactivateUser(self, request, context):
+        """Lets a deactivated person log in again. Old sessions stay ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResetPassword(self, request, context):
+        """Gives a person a new first password, which must be changed at the next log-in, and ends all of their
+        sessions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteUser(self, request, context):
+        """Deletes a person who has never done anything and whom nothing refers to (RESOURCE_REFERENCED).
+        Deactivate others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -177,6 +325,27 @@ class IdentityServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateServiceAccount(self, request, context):
+        """Changes a service account: those of the fields that the mask names. It takes effect within two seconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeactivateServiceAccount(self, request, context):
+        """Deactivates a service account: its tokens stop working within two seconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReactivateServiceAccount(self, request, context):
+        """Lets a deactivated service account work again, with the tokens that have not expired.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateApiToken(self, request, context):
         """Creates an API token of a service account. The token is in this answer and nowhere else: it is
         stored as a hash. For that reason no answer is kept for a repeat of the call.
@@ -194,6 +363,14 @@ class IdentityServiceServicer:
 
     def RevokeApiToken(self, request, context):
         """Ends an API token; it stops working within two seconds. Revoking it again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateApiToken(self, request, context):
+        """Creates a token with the description of another one, which goes on working for a while, so that no call
+        fails while the new one is put in place. The new token is in this answer and nowhere else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -222,6 +399,21 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.WhoAmIRequest.FromString,
                     response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.WhoAmIResponse.SerializeToString,
             ),
+            'ChangePassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangePassword,
+                    request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ChangePasswordRequest.FromString,
+                    response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ChangePasswordResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ListSessionsRequest.FromString,
+                    response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'RevokeSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeSession,
+                    request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.RevokeSessionRequest.FromString,
+                    response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.RevokeSessionResponse.SerializeToString,
+            ),
             'GetUser': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUser,
                     request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.GetUserRequest.FromString,
@@ -231,6 +423,41 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.ListUsers,
                     request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ListUsersRequest.FromString,
                     response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ListUsersResponse.SerializeToString,
+            ),
+            'BatchGetUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetUsers,
+                    request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.BatchGetUsersRequest.FromString,
+                    response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.BatchGetUsersResponse.SerializeToString,
+            ),
+            'CreateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUser,
+                    request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.CreateUserRequest.FromString,
+                    response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.CreateUserResponse.SerializeToString,
+            ),
+            'UpdateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateUser,
+                    request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.UpdateUserRequest.FromString,
+                    response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.UpdateUserResponse.SerializeToString,
+            ),
+            'DeactivateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeactivateUser,
+                    request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.DeactivateUserRequest.FromString,
+                    response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.DeactivateUserResponse.SerializeToString,
+            ),
+            'ReactivateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReactivateUser,
+                    request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ReactivateUserRequest.FromString,
+                    response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ReactivateUserResponse.SerializeToString,
+            ),
+            'ResetPassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetPassword,
+                    request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ResetPasswordRequest.FromString,
+                    response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ResetPasswordResponse.SerializeToString,
+            ),
+            'DeleteUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteUser,
+                    request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.DeleteUserRequest.FromString,
+                    response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.DeleteUserResponse.SerializeToString,
             ),
             'CreateServiceAccount': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateServiceAccount,
@@ -247,6 +474,21 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ListServiceAccountsRequest.FromString,
                     response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ListServiceAccountsResponse.SerializeToString,
             ),
+            'UpdateServiceAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateServiceAccount,
+                    request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.UpdateServiceAccountRequest.FromString,
+                    response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.UpdateServiceAccountResponse.SerializeToString,
+            ),
+            'DeactivateServiceAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeactivateServiceAccount,
+                    request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.DeactivateServiceAccountRequest.FromString,
+                    response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.DeactivateServiceAccountResponse.SerializeToString,
+            ),
+            'ReactivateServiceAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReactivateServiceAccount,
+                    request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ReactivateServiceAccountRequest.FromString,
+                    response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.ReactivateServiceAccountResponse.SerializeToString,
+            ),
             'CreateApiToken': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateApiToken,
                     request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.CreateApiTokenRequest.FromString,
@@ -261,6 +503,11 @@ def add_IdentityServiceServicer_to_server(servicer, server):
                     servicer.RevokeApiToken,
                     request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.RevokeApiTokenRequest.FromString,
                     response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.RevokeApiTokenResponse.SerializeToString,
+            ),
+            'RotateApiToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateApiToken,
+                    request_deserializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.RotateApiTokenRequest.FromString,
+                    response_serializer=release__manager_dot_identity_dot_v1_dot_identity__pb2.RotateApiTokenResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -387,6 +634,87 @@ class IdentityService:
             _registered_method=True)
 
     @staticmethod
+    def ChangePassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.identity.v1.IdentityService/ChangePassword',
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.ChangePasswordRequest.SerializeToString,
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.ChangePasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.identity.v1.IdentityService/ListSessions',
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.ListSessionsRequest.SerializeToString,
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.identity.v1.IdentityService/RevokeSession',
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.RevokeSessionRequest.SerializeToString,
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.RevokeSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetUser(request,
             target,
             options=(),
@@ -430,6 +758,195 @@ class IdentityService:
             '/release_manager.identity.v1.IdentityService/ListUsers',
             release__manager_dot_identity_dot_v1_dot_identity__pb2.ListUsersRequest.SerializeToString,
             release__manager_dot_identity_dot_v1_dot_identity__pb2.ListUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.identity.v1.IdentityService/BatchGetUsers',
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.BatchGetUsersRequest.SerializeToString,
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.BatchGetUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.identity.v1.IdentityService/CreateUser',
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.CreateUserRequest.SerializeToString,
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.CreateUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.identity.v1.IdentityService/UpdateUser',
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.UpdateUserRequest.SerializeToString,
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.UpdateUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeactivateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.identity.v1.IdentityService/DeactivateUser',
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.DeactivateUserRequest.SerializeToString,
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.DeactivateUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReactivateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.identity.v1.IdentityService/ReactivateUser',
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.ReactivateUserRequest.SerializeToString,
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.ReactivateUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetPassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.identity.v1.IdentityService/ResetPassword',
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.ResetPasswordRequest.SerializeToString,
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.ResetPasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.identity.v1.IdentityService/DeleteUser',
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.DeleteUserRequest.SerializeToString,
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.DeleteUserResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -522,6 +1039,87 @@ class IdentityService:
             _registered_method=True)
 
     @staticmethod
+    def UpdateServiceAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.identity.v1.IdentityService/UpdateServiceAccount',
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.UpdateServiceAccountRequest.SerializeToString,
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.UpdateServiceAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeactivateServiceAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.identity.v1.IdentityService/DeactivateServiceAccount',
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.DeactivateServiceAccountRequest.SerializeToString,
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.DeactivateServiceAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReactivateServiceAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.identity.v1.IdentityService/ReactivateServiceAccount',
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.ReactivateServiceAccountRequest.SerializeToString,
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.ReactivateServiceAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CreateApiToken(request,
             target,
             options=(),
@@ -592,6 +1190,33 @@ class IdentityService:
             '/release_manager.identity.v1.IdentityService/RevokeApiToken',
             release__manager_dot_identity_dot_v1_dot_identity__pb2.RevokeApiTokenRequest.SerializeToString,
             release__manager_dot_identity_dot_v1_dot_identity__pb2.RevokeApiTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateApiToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.identity.v1.IdentityService/RotateApiToken',
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.RotateApiTokenRequest.SerializeToString,
+            release__manager_dot_identity_dot_v1_dot_identity__pb2.RotateApiTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,10 +52,44 @@ class IdentityServiceStub:
     """Ends the session of the calling access token. Its tokens stop working within two seconds."""
     WhoAmI: _grpc.UnaryUnaryMultiCallable[_identity_pb2.WhoAmIRequest, _identity_pb2.WhoAmIResponse]
     """Returns who the caller is and what it may do."""
+    ChangePassword: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ChangePasswordRequest, _identity_pb2.ChangePasswordResponse]
+    """Changes the caller's own password, which must be given once more, and ends all of the caller's other
+    sessions. A password has 8 characters at least and 72 bytes of UTF-8 at most, is not one of those that
+    everybody tries first, and holds neither the user name nor the mail address.
+    """
+    ListSessions: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ListSessionsRequest, _identity_pb2.ListSessionsResponse]
+    """Lists the caller's sessions that are not over, or those of another user for an admin, newest first."""
+    RevokeSession: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RevokeSessionRequest, _identity_pb2.RevokeSessionResponse]
+    """Ends one of the caller's sessions, or that of another user for an admin. Its tokens stop working
+    within two seconds. Revoking it again changes nothing.
+    """
     GetUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.GetUserRequest, _identity_pb2.GetUserResponse]
     """Returns one user."""
     ListUsers: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ListUsersRequest, _identity_pb2.ListUsersResponse]
     """Lists users by user name."""
+    BatchGetUsers: _grpc.UnaryUnaryMultiCallable[_identity_pb2.BatchGetUsersRequest, _identity_pb2.BatchGetUsersResponse]
+    """Returns up to 100 users, in the order of the request; all of them or none."""
+    CreateUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.CreateUserRequest, _identity_pb2.CreateUserResponse]
+    """Creates a person with a first password, which must be changed at the first log-in."""
+    UpdateUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.UpdateUserRequest, _identity_pb2.UpdateUserResponse]
+    """Changes a person: those of the fields that the mask names. A change of role takes effect everywhere
+    within five seconds, in running streams too. The last active admin stays one (LAST_ADMIN).
+    """
+    DeactivateUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.DeactivateUserRequest, _identity_pb2.DeactivateUserResponse]
+    """Deactivates a person: sessions end, tokens stop working and streams close within five seconds, and
+    what the person has approved no longer counts for deployments that have not started. The last active
+    admin stays (LAST_ADMIN).
+    """
+    ReactivateUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ReactivateUserRequest, _identity_pb2.ReactivateUserResponse]
+    """Lets a deactivated person log in again. Old sessions stay ended."""
+    ResetPassword: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ResetPasswordRequest, _identity_pb2.ResetPasswordResponse]
+    """Gives a person a new first password, which must be changed at the next log-in, and ends all of their
+    sessions.
+    """
+    DeleteUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.DeleteUserRequest, _identity_pb2.DeleteUserResponse]
+    """Deletes a person who has never done anything and whom nothing refers to (RESOURCE_REFERENCED).
+    Deactivate others.
+    """
     CreateServiceAccount: _grpc.UnaryUnaryMultiCallable[_identity_pb2.CreateServiceAccountRequest, _identity_pb2.CreateServiceAccountResponse]
     """Creates a service account and the user of kind SERVICE that stands for it in deployments and
     audit entries. It has no password and never approves.
@@ -64,6 +98,12 @@ class IdentityServiceStub:
     """Returns one service account."""
     ListServiceAccounts: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ListServiceAccountsRequest, _identity_pb2.ListServiceAccountsResponse]
     """Lists service accounts by name."""
+    UpdateServiceAccount: _grpc.UnaryUnaryMultiCallable[_identity_pb2.UpdateServiceAccountRequest, _identity_pb2.UpdateServiceAccountResponse]
+    """Changes a service account: those of the fields that the mask names. It takes effect within two seconds."""
+    DeactivateServiceAccount: _grpc.UnaryUnaryMultiCallable[_identity_pb2.DeactivateServiceAccountRequest, _identity_pb2.DeactivateServiceAccountResponse]
+    """Deactivates a service account: its tokens stop working within two seconds."""
+    ReactivateServiceAccount: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ReactivateServiceAccountRequest, _identity_pb2.ReactivateServiceAccountResponse]
+    """Lets a deactivated service account work again, with the tokens that have not expired."""
     CreateApiToken: _grpc.UnaryUnaryMultiCallable[_identity_pb2.CreateApiTokenRequest, _identity_pb2.CreateApiTokenResponse]
     """Creates an API token of a service account. The token is in this answer and nowhere else: it is
     stored as a hash. For that reason no answer is kept for a repeat of the call.
@@ -72,6 +112,10 @@ class IdentityServiceStub:
     """Lists the API tokens of a service account, newest first, without the tokens themselves."""
     RevokeApiToken: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RevokeApiTokenRequest, _identity_pb2.RevokeApiTokenResponse]
     """Ends an API token; it stops working within two seconds. Revoking it again changes nothing."""
+    RotateApiToken: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RotateApiTokenRequest, _identity_pb2.RotateApiTokenResponse]
+    """Creates a token with the description of another one, which goes on working for a while, so that no call
+    fails while the new one is put in place. The new token is in this answer and nowhere else.
+    """
 
 @_typing.type_check_only
 class IdentityServiceAsyncStub(IdentityServiceStub):
@@ -97,10 +141,44 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     """Ends the session of the calling access token. Its tokens stop working within two seconds."""
     WhoAmI: _aio.UnaryUnaryMultiCallable[_identity_pb2.WhoAmIRequest, _identity_pb2.WhoAmIResponse]  # type: ignore[assignment]
     """Returns who the caller is and what it may do."""
+    ChangePassword: _aio.UnaryUnaryMultiCallable[_identity_pb2.ChangePasswordRequest, _identity_pb2.ChangePasswordResponse]  # type: ignore[assignment]
+    """Changes the caller's own password, which must be given once more, and ends all of the caller's other
+    sessions. A password has 8 characters at least and 72 bytes of UTF-8 at most, is not one of those that
+    everybody tries first, and holds neither the user name nor the mail address.
+    """
+    ListSessions: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListSessionsRequest, _identity_pb2.ListSessionsResponse]  # type: ignore[assignment]
+    """Lists the caller's sessions that are not over, or those of another user for an admin, newest first."""
+    RevokeSession: _aio.UnaryUnaryMultiCallable[_identity_pb2.RevokeSessionRequest, _identity_pb2.RevokeSessionResponse]  # type: ignore[assignment]
+    """Ends one of the caller's sessions, or that of another user for an admin. Its tokens stop working
+    within two seconds. Revoking it again changes nothing.
+    """
     GetUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.GetUserRequest, _identity_pb2.GetUserResponse]  # type: ignore[assignment]
     """Returns one user."""
     ListUsers: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListUsersRequest, _identity_pb2.ListUsersResponse]  # type: ignore[assignment]
     """Lists users by user name."""
+    BatchGetUsers: _aio.UnaryUnaryMultiCallable[_identity_pb2.BatchGetUsersRequest, _identity_pb2.BatchGetUsersResponse]  # type: ignore[assignment]
+    """Returns up to 100 users, in the order of the request; all of them or none."""
+    CreateUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.CreateUserRequest, _identity_pb2.CreateUserResponse]  # type: ignore[assignment]
+    """Creates a person with a first password, which must be changed at the first log-in."""
+    UpdateUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.UpdateUserRequest, _identity_pb2.UpdateUserResponse]  # type: ignore[assignment]
+    """Changes a person: those of the fields that the mask names. A change of role takes effect everywhere
+    within five seconds, in running streams too. The last active admin stays one (LAST_ADMIN).
+    """
+    DeactivateUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.DeactivateUserRequest, _identity_pb2.DeactivateUserResponse]  # type: ignore[assignment]
+    """Deactivates a person: sessions end, tokens stop working and streams close within five seconds, and
+    what the person has approved no longer counts for deployments that have not started. The last active
+    admin stays (LAST_ADMIN).
+    """
+    ReactivateUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.ReactivateUserRequest, _identity_pb2.ReactivateUserResponse]  # type: ignore[assignment]
+    """Lets a deactivated person log in again. Old sessions stay ended."""
+    ResetPassword: _aio.UnaryUnaryMultiCallable[_identity_pb2.ResetPasswordRequest, _identity_pb2.ResetPasswordResponse]  # type: ignore[assignment]
+    """Gives a person a new first password, which must be changed at the next log-in, and ends all of their
+    sessions.
+    """
+    DeleteUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.DeleteUserRequest, _identity_pb2.DeleteUserResponse]  # type: ignore[assignment]
+    """Deletes a person who has never done anything and whom nothing refers to (RESOURCE_REFERENCED).
+    Deactivate others.
+    """
     CreateServiceAccount: _aio.UnaryUnaryMultiCallable[_identity_pb2.CreateServiceAccountRequest, _identity_pb2.CreateServiceAccountResponse]  # type: ignore[assignment]
     """Creates a service account and the user of kind SERVICE that stands for it in deployments and
     audit entries. It has no password and never approves.
@@ -109,6 +187,12 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     """Returns one service account."""
     ListServiceAccounts: _aio.UnaryUnaryMultiCallable[_identity_pb2.ListServiceAccountsRequest, _identity_pb2.ListServiceAccountsResponse]  # type: ignore[assignment]
     """Lists service accounts by name."""
+    UpdateServiceAccount: _aio.UnaryUnaryMultiCallable[_identity_pb2.UpdateServiceAccountRequest, _identity_pb2.UpdateServiceAccountResponse]  # type: ignore[assignment]
+    """Changes a service account: those of the fields that the mask names. It takes effect within two seconds."""
+    DeactivateServiceAccount: _aio.UnaryUnaryMultiCallable[_identity_pb2.DeactivateServiceAccountRequest, _identity_pb2.DeactivateServiceAccountResponse]  # type: ignore[assignment]
+    """Deactivates a service account: its tokens stop working within two seconds."""
+    ReactivateServiceAccount: _aio.UnaryUnaryMultiCallable[_identity_pb2.ReactivateServiceAccountRequest, _identity_pb2.ReactivateServiceAccountResponse]  # type: ignore[assignment]
+    """Lets a deactivated service account work again, with the tokens that have not expired."""
     CreateApiToken: _aio.UnaryUnaryMultiCallable[_identity_pb2.CreateApiTokenRequest, _identity_pb2.CreateApiTokenResponse]  # type: ignore[assignment]
     """Creates an API token of a service account. The token is in this answer and nowhere else: it is
     stored as a hash. For that reason no answer is kept for a repeat of the call.
@@ -117,6 +201,10 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     """Lists the API tokens of a service account, newest first, without the tokens themselves."""
     RevokeApiToken: _aio.UnaryUnaryMultiCallable[_identity_pb2.RevokeApiTokenRequest, _identity_pb2.RevokeApiTokenResponse]  # type: ignore[assignment]
     """Ends an API token; it stops working within two seconds. Revoking it again changes nothing."""
+    RotateApiToken: _aio.UnaryUnaryMultiCallable[_identity_pb2.RotateApiTokenRequest, _identity_pb2.RotateApiTokenResponse]  # type: ignore[assignment]
+    """Creates a token with the description of another one, which goes on working for a while, so that no call
+    fails while the new one is put in place. The new token is in this answer and nowhere else.
+    """
 
 class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
     """Logs people in, and manages people and service accounts.
@@ -165,6 +253,35 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns who the caller is and what it may do."""
 
     @_abc_1.abstractmethod
+    def ChangePassword(
+        self,
+        request: _identity_pb2.ChangePasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.ChangePasswordResponse, _abc.Awaitable[_identity_pb2.ChangePasswordResponse]]:
+        """Changes the caller's own password, which must be given once more, and ends all of the caller's other
+        sessions. A password has 8 characters at least and 72 bytes of UTF-8 at most, is not one of those that
+        everybody tries first, and holds neither the user name nor the mail address.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSessions(
+        self,
+        request: _identity_pb2.ListSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.ListSessionsResponse, _abc.Awaitable[_identity_pb2.ListSessionsResponse]]:
+        """Lists the caller's sessions that are not over, or those of another user for an admin, newest first."""
+
+    @_abc_1.abstractmethod
+    def RevokeSession(
+        self,
+        request: _identity_pb2.RevokeSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.RevokeSessionResponse, _abc.Awaitable[_identity_pb2.RevokeSessionResponse]]:
+        """Ends one of the caller's sessions, or that of another user for an admin. Its tokens stop working
+        within two seconds. Revoking it again changes nothing.
+        """
+
+    @_abc_1.abstractmethod
     def GetUser(
         self,
         request: _identity_pb2.GetUserRequest,
@@ -179,6 +296,71 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.ListUsersResponse, _abc.Awaitable[_identity_pb2.ListUsersResponse]]:
         """Lists users by user name."""
+
+    @_abc_1.abstractmethod
+    def BatchGetUsers(
+        self,
+        request: _identity_pb2.BatchGetUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.BatchGetUsersResponse, _abc.Awaitable[_identity_pb2.BatchGetUsersResponse]]:
+        """Returns up to 100 users, in the order of the request; all of them or none."""
+
+    @_abc_1.abstractmethod
+    def CreateUser(
+        self,
+        request: _identity_pb2.CreateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.CreateUserResponse, _abc.Awaitable[_identity_pb2.CreateUserResponse]]:
+        """Creates a person with a first password, which must be changed at the first log-in."""
+
+    @_abc_1.abstractmethod
+    def UpdateUser(
+        self,
+        request: _identity_pb2.UpdateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.UpdateUserResponse, _abc.Awaitable[_identity_pb2.UpdateUserResponse]]:
+        """Changes a person: those of the fields that the mask names. A change of role takes effect everywhere
+        within five seconds, in running streams too. The last active admin stays one (LAST_ADMIN).
+        """
+
+    @_abc_1.abstractmethod
+    def DeactivateUser(
+        self,
+        request: _identity_pb2.DeactivateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.DeactivateUserResponse, _abc.Awaitable[_identity_pb2.DeactivateUserResponse]]:
+        """Deactivates a person: sessions end, tokens stop working and streams close within five seconds, and
+        what the person has approved no longer counts for deployments that have not started. The last active
+        admin stays (LAST_ADMIN).
+        """
+
+    @_abc_1.abstractmethod
+    def ReactivateUser(
+        self,
+        request: _identity_pb2.ReactivateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.ReactivateUserResponse, _abc.Awaitable[_identity_pb2.ReactivateUserResponse]]:
+        """Lets a deactivated person log in again. Old sessions stay ended."""
+
+    @_abc_1.abstractmethod
+    def ResetPassword(
+        self,
+        request: _identity_pb2.ResetPasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.ResetPasswordResponse, _abc.Awaitable[_identity_pb2.ResetPasswordResponse]]:
+        """Gives a person a new first password, which must be changed at the next log-in, and ends all of their
+        sessions.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteUser(
+        self,
+        request: _identity_pb2.DeleteUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.DeleteUserResponse, _abc.Awaitable[_identity_pb2.DeleteUserResponse]]:
+        """Deletes a person who has never done anything and whom nothing refers to (RESOURCE_REFERENCED).
+        Deactivate others.
+        """
 
     @_abc_1.abstractmethod
     def CreateServiceAccount(
@@ -207,6 +389,30 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists service accounts by name."""
 
     @_abc_1.abstractmethod
+    def UpdateServiceAccount(
+        self,
+        request: _identity_pb2.UpdateServiceAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.UpdateServiceAccountResponse, _abc.Awaitable[_identity_pb2.UpdateServiceAccountResponse]]:
+        """Changes a service account: those of the fields that the mask names. It takes effect within two seconds."""
+
+    @_abc_1.abstractmethod
+    def DeactivateServiceAccount(
+        self,
+        request: _identity_pb2.DeactivateServiceAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.DeactivateServiceAccountResponse, _abc.Awaitable[_identity_pb2.DeactivateServiceAccountResponse]]:
+        """Deactivates a service account: its tokens stop working within two seconds."""
+
+    @_abc_1.abstractmethod
+    def ReactivateServiceAccount(
+        self,
+        request: _identity_pb2.ReactivateServiceAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.ReactivateServiceAccountResponse, _abc.Awaitable[_identity_pb2.ReactivateServiceAccountResponse]]:
+        """Lets a deactivated service account work again, with the tokens that have not expired."""
+
+    @_abc_1.abstractmethod
     def CreateApiToken(
         self,
         request: _identity_pb2.CreateApiTokenRequest,
@@ -231,5 +437,15 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.RevokeApiTokenResponse, _abc.Awaitable[_identity_pb2.RevokeApiTokenResponse]]:
         """Ends an API token; it stops working within two seconds. Revoking it again changes nothing."""
+
+    @_abc_1.abstractmethod
+    def RotateApiToken(
+        self,
+        request: _identity_pb2.RotateApiTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_identity_pb2.RotateApiTokenResponse, _abc.Awaitable[_identity_pb2.RotateApiTokenResponse]]:
+        """Creates a token with the description of another one, which goes on working for a while, so that no call
+        fails while the new one is put in place. The new token is in this answer and nowhere else.
+        """
 
 def add_IdentityServiceServicer_to_server(servicer: IdentityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
