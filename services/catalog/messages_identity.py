@@ -5,7 +5,7 @@ from datetime import timedelta
 from release_manager.common.v1 import access_pb2
 from release_manager.identity.v1 import identity_pb2 as pb
 
-from services.catalog.messages import timestamp
+from services.catalog.messages.times import timestamp
 from services.catalog.operations.api_tokens import IssuedApiToken, NewApiToken
 from services.catalog.operations.service_accounts import NewServiceAccount
 from services.catalog.operations.sessions import Started

@@ -6,12 +6,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Row, Select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, and_, or_, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 Entry = TypeVar("Entry")
 Other = TypeVar("Other")
 Position = Sequence[int | str]
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """A column to sort by, never NULL, and in which direction."""
+
+    column: Any
+    descending: bool = False
+
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -37,29 +46,49 @@ class Page(Generic[Entry]):
         return Page(tuple(convert(entry) for entry in self.entries), self.last)
 
 
+def sorted_by(*columns: Any, descending: bool = False) -> tuple[SortKey, ...]:  # noqa: ANN401
+    """Return the keys of a list that is sorted by columns, all in one direction."""
+    return tuple(SortKey(column, descending) for column in columns)
+
+
 async def page(
     tx: AsyncConnection,
     query: Select[*tuple[Any, ...]],
-    key: Sequence[Any],
+    key: Sequence[SortKey],
     wanted: PageRequest,
-    *,
-    descending: bool = False,
 ) -> Page[Row[*tuple[Any, ...]]]:
-    """Return the page of `query` that was asked for, sorted by the columns `key`.
+    """Return the page of `query` that was asked for, sorted by the columns of `key`.
 
-    Together they must be unique and never NULL; all are sorted in one direction.
+    Together they must be unique and never NULL.
     """
     if wanted.after is not None:
-        bound = tuple(_read(column, value) for column, value in zip(key, wanted.after, strict=True))
-        query = query.where(tuple_(*key) < bound if descending else tuple_(*key) > bound)
-    labels = [column.label(f"key_{number}") for number, column in enumerate(key)]
-    sorting = [column.desc() if descending else column for column in key]
+        bound = [_read(one.column, at) for one, at in zip(key, wanted.after, strict=True)]
+        query = query.where(_beyond(key, bound))
+    labels = [one.column.label(f"key_{number}") for number, one in enumerate(key)]
+    sorting = [one.column.desc() if one.descending else one.column for one in key]
     query = query.add_columns(*labels).order_by(*sorting).limit(wanted.size + 1)
     rows = (await tx.execute(query)).all()
     shown = tuple(rows[: wanted.size])
     if len(rows) == len(shown):
         return Page(shown)
     return Page(shown, [_written(value) for value in shown[-1][-len(labels) :]])
+
+
+def _beyond(key: Sequence[SortKey], bound: Sequence[Any]) -> ColumnElement[bool]:
+    """Return the condition for what comes after a position.
+
+    In one direction a comparison of rows, which an index answers; else column by column.
+    """
+    directions = {one.descending for one in key}
+    if len(directions) == 1:
+        columns = tuple_(*(one.column for one in key))
+        return columns < tuple(bound) if directions.pop() else columns > tuple(bound)
+    beyond: list[ColumnElement[bool]] = []
+    for number, (one, at) in enumerate(zip(key, bound, strict=True)):
+        same = [before.column == bound[index] for index, before in enumerate(key[:number])]
+        further = one.column < at if one.descending else one.column > at
+        beyond.append(and_(*same, further))
+    return or_(*beyond)
 
 
 def _written(value: object) -> int | str:

@@ -1,10 +1,11 @@
 """What a name or id in a request means; the one place that says it is not there."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.catalog.operations.changing import check_in_use
 from services.catalog.rules.resources import (
     Environment,
     Release,
@@ -29,6 +30,7 @@ from shared.ids import parse_id
 
 T = TypeVar("T")
 Find = Callable[[AsyncConnection, str], Awaitable[T | None]]
+FindEach = Callable[[AsyncConnection, Sequence[str]], Awaitable[list[T | None]]]
 
 
 async def _found(kind: str, find: Find[T], tx: AsyncConnection, reference: str) -> T:
@@ -38,9 +40,36 @@ async def _found(kind: str, find: Find[T], tx: AsyncConnection, reference: str) 
     return resource
 
 
+async def each(
+    kind: str, find_each: FindEach[T], tx: AsyncConnection, references: Sequence[str]
+) -> list[T]:
+    """Return all that are named, in that order; raises ResourceNotFound for the first missing."""
+    found: list[T] = []
+    for reference, resource in zip(references, await find_each(tx, references), strict=True):
+        if resource is None:
+            raise ResourceNotFound(resource_type=kind, resource=reference)
+        found.append(resource)
+    return found
+
+
 async def team(tx: AsyncConnection, reference: str) -> Team:
     """Return the team with this name or id; raises ResourceNotFound."""
     return await _found("team", teams.find, tx, reference)
+
+
+async def team_to_change(tx: AsyncConnection, reference: str) -> Team:
+    """Return the team and lock it; raises ResourceNotFound."""
+    return await _found("team", teams.find_locked, tx, reference)
+
+
+async def team_to_use(tx: AsyncConnection, reference: str) -> Team:
+    """Return the team for something new to belong to, which keeps it from being archived meanwhile.
+
+    Raises ResourceNotFound and ResourceArchived.
+    """
+    found = await _found("team", teams.find_shared, tx, reference)
+    check_in_use("team", found, found.name)
+    return found
 
 
 async def service(tx: AsyncConnection, reference: str) -> Service:

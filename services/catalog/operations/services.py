@@ -43,7 +43,7 @@ async def create(change: Change, new: NewService) -> Service:
     Raises ResourceExists when its name is taken, ResourceNotFound for the team or owner, and
     ReferenceInactive or ValidationFailed for an owner who cannot be one.
     """
-    team = await resolving.team(change.tx, new.team)
+    team = await resolving.team_to_use(change.tx, new.team)
     owner_reference = new.owner or _person_behind(change.actor)
     owner = await resolving.active_person(change.tx, owner_reference, "owner")
     service = Service(

@@ -1,5 +1,6 @@
 """What the catalog holds, as plain values. Field names are those of the columns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -62,7 +63,14 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Team(Resource):
+class Archivable(Resource):
+    """A resource that can be put away: hidden from lists, and nothing new can refer to it."""
+
+    archived_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Team(Archivable):
     """People who own services together."""
 
     name: str
@@ -70,7 +78,7 @@ class Team(Resource):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Service(Resource):
+class Service(Archivable):
     """A piece of software that is released, with the names of its team and its owner."""
 
     name: str
@@ -82,10 +90,22 @@ class Service(Resource):
     repository: str
     tier: str
     lifecycle: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    links: tuple[Mapping[str, str], ...] = ()
+    dependencies: tuple["Dependency", ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Environment(Resource):
+class Dependency:
+    """What a service needs of another one; an empty version means any."""
+
+    service_id: UUID
+    service: str
+    minimum_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment(Archivable):
     """A place where services run. Policy version 0 is the default of its type."""
 
     name: str
@@ -96,7 +116,7 @@ class Environment(Resource):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release(Resource):
+class Release(Archivable):
     """A version of a service. `authors` is everybody behind its creation and publication."""
 
     service_id: UUID
@@ -119,7 +139,7 @@ class Release(Resource):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runbook(Resource):
+class Runbook(Archivable):
     """What to do when something happens to a service; `content` is empty in lists."""
 
     service_id: UUID

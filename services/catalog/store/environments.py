@@ -4,8 +4,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.catalog.rules.resources import Environment
-from services.catalog.store.reading import Filters, Order, one, page
-from shared.db.keyset import Page, PageRequest
+from services.catalog.store.reading import Filters, one, page
+from shared.db.keyset import Page, PageRequest, sorted_by
 from shared.db.models import catalog as tables
 from shared.ids import parse_id
 
@@ -20,7 +20,7 @@ _QUERY = select(
     tables.Environment.created_at,
     tables.Environment.updated_at,
 )
-_IN_PROMOTION_ORDER = Order((tables.Environment.promotion_order, tables.Environment.id))
+_IN_PROMOTION_ORDER = sorted_by(tables.Environment.promotion_order, tables.Environment.id)
 
 
 async def find(tx: AsyncConnection, reference: str) -> Environment | None:

@@ -5,11 +5,13 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Select
+from sqlalchemy import ColumnElement, Row, Select, func, or_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db import keyset
-from shared.db.keyset import Page, PageRequest
+from shared.db.filtering import Fields
+from shared.db.keyset import Page, PageRequest, SortKey
+from shared.ids import parse_id
 
 T = TypeVar("T")
 Filters = Sequence[ColumnElement[bool]]
@@ -17,11 +19,13 @@ Query = Select[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """The columns a list is sorted by, unique together, all in one direction."""
+class Listing:
+    """Which resources a list is asked for, and in which order, as the request says it."""
 
-    columns: tuple[Any, ...]
-    descending: bool = False
+    filter: str = ""
+    order_by: str = ""
+    show_archived: bool = False
+    query: str = ""
 
 
 def value_of(kind: type[T], row: Row[*tuple[Any, ...]]) -> T:
@@ -39,8 +43,41 @@ async def one(tx: AsyncConnection, kind: type[T], query: Query) -> T | None:
 
 
 async def page(
-    tx: AsyncConnection, kind: type[T], query: Query, order: Order, wanted: PageRequest
+    tx: AsyncConnection, kind: type[T], query: Query, order: Sequence[SortKey], wanted: PageRequest
 ) -> Page[T]:
     """Return the page of `query` that was asked for, as values."""
-    rows = await keyset.page(tx, query, order.columns, wanted, descending=order.descending)
+    rows = await keyset.page(tx, query, order, wanted)
     return rows.map(partial(value_of, kind))
+
+
+async def listed(  # noqa: PLR0913, PLR0917  (what a list is made of)
+    tx: AsyncConnection,
+    kind: type[T],
+    query: Query,
+    of: Fields,
+    wanted: Listing,
+    at: PageRequest,
+) -> Page[T]:
+    """Return a page of what passes the filter, in the order asked for; raises ExpressionInvalid."""
+    return await page(tx, kind, query.where(of.where(wanted.filter)), of.order(wanted.order_by), at)
+
+
+async def each_named(  # noqa: PLR0913  (how a name is found)
+    tx: AsyncConnection,
+    kind: type[T],
+    query: Query,
+    table: Any,  # noqa: ANN401  (a table with id and name)
+    references: Sequence[str],
+    *,
+    name: str = "name",
+) -> list[T | None]:
+    """Return, for each id or name, the value that has it; one statement for all of them."""
+    column = getattr(table, name)
+    ids = [given for reference in references if (given := parse_id(reference)) is not None]
+    names = [reference.lower() for reference in references if parse_id(reference) is None]
+    rows = await tx.execute(query.where(or_(table.id.in_(ids), func.lower(column).in_(names))))
+    found: dict[str, T] = {}
+    for row in rows:
+        value = value_of(kind, row)
+        found[str(row.id)] = found[getattr(row, name).lower()] = value
+    return [found.get(reference.lower()) for reference in references]

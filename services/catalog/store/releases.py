@@ -4,8 +4,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.catalog.rules.resources import Release
-from services.catalog.store.reading import Filters, Order, Query, one, page
-from shared.db.keyset import Page, PageRequest
+from services.catalog.store.reading import Filters, Query, one, page
+from shared.db.keyset import Page, PageRequest, sorted_by
 from shared.db.models import catalog as tables
 from shared.db.models.identity import User
 from shared.ids import parse_id
@@ -32,7 +32,7 @@ _QUERY = (
     .join(tables.Service, tables.Service.id == tables.Release.service_id)
     .join(User, User.id == tables.Release.created_by)
 )
-_NEWEST_FIRST = Order((tables.Release.created_at, tables.Release.id), descending=True)
+_NEWEST_FIRST = sorted_by(tables.Release.created_at, tables.Release.id, descending=True)
 
 
 async def find(tx: AsyncConnection, reference: str) -> Release | None:

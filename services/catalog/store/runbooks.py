@@ -6,12 +6,12 @@ from sqlalchemy import ColumnElement, Text, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.catalog.rules.resources import Runbook
-from services.catalog.store.reading import Filters, Order, Query, one, page
-from shared.db.keyset import Page, PageRequest
+from services.catalog.store.reading import Filters, Query, one, page
+from shared.db.keyset import Page, PageRequest, sorted_by
 from shared.db.models import catalog as tables
 from shared.db.models.identity import User
 
-_BY_TITLE = Order((func.lower(tables.Runbook.title), tables.Runbook.id))
+_BY_TITLE = sorted_by(func.lower(tables.Runbook.title), tables.Runbook.id)
 
 
 def _query(content: ColumnElement[str]) -> Query:

@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from services.catalog.rules.resources import ApiToken, ServiceAccount
-from services.catalog.store.reading import Filters, Order, Query, one, page
-from shared.db.keyset import Page, PageRequest
+from services.catalog.store.reading import Filters, Query, one, page
+from shared.db.keyset import Page, PageRequest, sorted_by
 from shared.db.models import identity as tables
 from shared.ids import parse_id
 
@@ -32,7 +32,7 @@ _QUERY = (
     .join(tables.User, tables.User.id == _account.user_id)
     .join(_owner, _owner.id == _account.owner_id)
 )
-_BY_NAME = Order((func.lower(_account.name), _account.id))
+_BY_NAME = sorted_by(func.lower(_account.name), _account.id)
 
 _token = tables.ApiToken
 _TOKENS = select(
@@ -45,7 +45,7 @@ _TOKENS = select(
     _token.last_used_at,
     _token.created_at,
 )
-_NEWEST_FIRST = Order((_token.created_at, _token.id), descending=True)
+_NEWEST_FIRST = sorted_by(_token.created_at, _token.id, descending=True)
 
 
 async def find(tx: AsyncConnection, reference: str) -> ServiceAccount | None:

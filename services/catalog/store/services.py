@@ -4,8 +4,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.catalog.rules.resources import Service
-from services.catalog.store.reading import Filters, Order, one, page
-from shared.db.keyset import Page, PageRequest
+from services.catalog.store.reading import Filters, one, page
+from shared.db.keyset import Page, PageRequest, sorted_by
 from shared.db.models import catalog as tables
 from shared.db.models.identity import User
 from shared.ids import parse_id
@@ -29,7 +29,7 @@ _QUERY = (
     .join(tables.Team, tables.Team.id == tables.Service.team_id)
     .join(User, User.id == tables.Service.owner_id)
 )
-_BY_NAME = Order((func.lower(tables.Service.name), tables.Service.id))
+_BY_NAME = sorted_by(func.lower(tables.Service.name), tables.Service.id)
 
 
 async def find(tx: AsyncConnection, reference: str) -> Service | None:

@@ -6,8 +6,8 @@ from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.catalog.rules.resources import Credentials, User
-from services.catalog.store.reading import Filters, Order, one, page
-from shared.db.keyset import Page, PageRequest
+from services.catalog.store.reading import Filters, one, page
+from shared.db.keyset import Page, PageRequest, sorted_by
 from shared.db.models import identity as tables
 from shared.db.models.catalog import Team
 from shared.identity.actor import ActorKind
@@ -27,7 +27,7 @@ _QUERY = select(
     tables.User.created_at,
     tables.User.updated_at,
 ).outerjoin(Team, Team.id == tables.User.team_id)
-_BY_NAME = Order((func.lower(tables.User.username), tables.User.id))
+_BY_NAME = sorted_by(func.lower(tables.User.username), tables.User.id)
 
 
 async def find(tx: AsyncConnection, reference: str) -> User | None:

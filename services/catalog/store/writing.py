@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, inspect, update
+from sqlalchemy import delete, insert, inspect, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -71,3 +71,8 @@ async def raise_version(
 async def change_row(tx: AsyncConnection, table: type[Row], row_id: UUID, **values: Any) -> None:  # noqa: ANN401
     """Change a row that is part of a locked aggregate."""
     await tx.execute(update(table).where(table.id == row_id).values(**values))
+
+
+async def delete_row(tx: AsyncConnection, table: type[Row], row_id: UUID) -> None:
+    """Delete a row that the transaction has locked."""
+    await tx.execute(delete(table).where(table.id == row_id))

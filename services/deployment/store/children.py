@@ -10,7 +10,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
-from shared.db.keyset import Page, PageRequest, page
+from shared.db.keyset import Page, PageRequest, page, sorted_by
 from shared.db.models.catalog import Release, Service
 from shared.db.models.deployment import (
     Approval,
@@ -170,7 +170,7 @@ async def stage_page(
 ) -> Page[StageRow]:
     """Return a page of the stages of a deployment, in their order, without output."""
     query = select(*_STAGE).where(PipelineStage.deployment_id == deployment_id)
-    found = await page(tx, query, (PipelineStage.stage_order,), wanted)
+    found = await page(tx, query, sorted_by(PipelineStage.stage_order), wanted)
     return found.map(lambda row: StageRow(*row[:7]))
 
 
@@ -196,7 +196,7 @@ async def approval_page(
         (Approval.status, status),
     )
     key = (Approval.created_at, Approval.id)
-    found = await page(tx, query, key, wanted, descending=True)
+    found = await page(tx, query, sorted_by(*key, descending=True), wanted)
     return found.map(lambda row: ApprovalRow(*row[:9]))
 
 
@@ -224,7 +224,7 @@ async def metric_page(
         (DeploymentMetric.metric_name, name),
     )
     key = (DeploymentMetric.created_at, DeploymentMetric.id)
-    found = await page(tx, query, key, wanted, descending=True)
+    found = await page(tx, query, sorted_by(*key, descending=True), wanted)
     return found.map(lambda row: MetricRow(*row[:6]))
 
 
@@ -254,7 +254,7 @@ async def rollback_page(
         (Rollback.status, chosen.status),
     )
     key = (Rollback.created_at, Rollback.id)
-    found = await page(tx, query, key, wanted, descending=True)
+    found = await page(tx, query, sorted_by(*key, descending=True), wanted)
     return found.map(lambda row: RollbackRow(*row[:12]))
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from services.deployment.store.locks import marked_bad
-from shared.db.keyset import Page, PageRequest, page
+from shared.db.keyset import Page, PageRequest, page, sorted_by
 from shared.db.models.catalog import Environment, Release, Service
 from shared.db.models.deployment import Approval, Deployment, EnvironmentPolicy, ReleaseMark
 from shared.db.models.identity import User
@@ -108,7 +108,7 @@ async def newest_first(
     )
     query = _QUERY.where(*conditions)
     key = (Deployment.deployed_at, Deployment.id)
-    found = await page(tx, query, key, wanted, descending=True)
+    found = await page(tx, query, sorted_by(*key, descending=True), wanted)
     return found.map(_dossier)
 
 

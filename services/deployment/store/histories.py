@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
-from shared.db.keyset import Page, PageRequest, page
+from shared.db.keyset import Page, PageRequest, page, sorted_by
 from shared.db.models.catalog import Environment, Release, Service
 from shared.db.models.deployment import Deployment, PipelineStage
 
@@ -118,7 +118,7 @@ async def pairs(
     if environment_id is not None:
         query = query.where(Environment.id == environment_id)
     key = (func.lower(Service.name), Environment.promotion_order, Environment.id)
-    found = await page(tx, query, key, wanted)
+    found = await page(tx, query, sorted_by(*key), wanted)
     return found.map(lambda row: PairNames(*row[:4]))
 
 

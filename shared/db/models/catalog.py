@@ -4,17 +4,38 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Computed,
+    ForeignKey,
+    Index,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db.schema import Schema, Versioned
 
 EMPTY = text("''")
+# What a search looks at. Names are split at hyphens too: "gateway" finds "api-gateway".
+SERVICE_WORDS = """
+    setweight(to_tsvector('simple', name || ' ' || translate(name, '-', ' ')), 'A')
+    || setweight(to_tsvector('simple', description), 'B')
+    || setweight(jsonb_to_tsvector('simple', labels, '["key", "string"]'), 'B')
+    || setweight(to_tsvector('simple', translate(repository, '/.:-_', '     ')), 'C')
+"""
 
 
-class Team(Versioned, Schema):
+class Archivable(Versioned):
+    """An aggregate that can be put away: hidden from lists, and nothing new can refer to it."""
+
+    archived_at: Mapped[datetime | None]
+
+
+class Team(Archivable, Schema):
     """People who own services together."""
 
     __tablename__ = "teams"
@@ -27,7 +48,7 @@ class Team(Versioned, Schema):
     description: Mapped[str] = mapped_column(server_default=EMPTY)
 
 
-class Service(Versioned, Schema):
+class Service(Archivable, Schema):
     """A piece of software that is released."""
 
     __tablename__ = "services"
@@ -37,6 +58,10 @@ class Service(Versioned, Schema):
         Index(None, "owner_id"),
         Index(None, "lifecycle"),
         Index(None, "created_at"),
+        Index(None, "labels", postgresql_using="gin"),
+        Index(None, "words", postgresql_using="gin"),
+        CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels"),
+        CheckConstraint("jsonb_typeof(links) = 'array'", name="links"),
         CheckConstraint("tier IN ('tier-1', 'tier-2', 'tier-3', 'tier-4')", name="tier"),
         CheckConstraint(
             "lifecycle IN ('experimental', 'production', 'deprecated')", name="lifecycle"
@@ -50,9 +75,30 @@ class Service(Versioned, Schema):
     repository: Mapped[str] = mapped_column(server_default=EMPTY)
     tier: Mapped[str] = mapped_column(server_default=text("'tier-3'"))
     lifecycle: Mapped[str] = mapped_column(server_default=text("'production'"))
+    labels: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
+    links: Mapped[list[dict[str, str]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    words: Mapped[Any] = mapped_column(TSVECTOR, Computed(SERVICE_WORDS, persisted=True))
 
 
-class Environment(Versioned, Schema):
+class ServiceDependency(Schema):
+    """What a service needs of another one: a version at least, any when it is empty."""
+
+    __tablename__ = "service_dependencies"
+    __table_args__ = (
+        Index(None, "needs_id"),
+        CheckConstraint("service_id <> needs_id", name="itself"),
+    )
+
+    service_id: Mapped[UUID] = mapped_column(
+        ForeignKey("services.id", ondelete="CASCADE"), primary_key=True
+    )
+    needs_id: Mapped[UUID] = mapped_column(
+        ForeignKey("services.id", ondelete="RESTRICT"), primary_key=True
+    )
+    minimum_version: Mapped[str] = mapped_column(server_default=EMPTY)
+
+
+class Environment(Archivable, Schema):
     """A place where services run. `policy_version` 0 is the default policy of its type."""
 
     __tablename__ = "environments"
@@ -71,7 +117,7 @@ class Environment(Versioned, Schema):
     description: Mapped[str] = mapped_column(server_default=EMPTY)
 
 
-class Release(Versioned, Schema):
+class Release(Archivable, Schema):
     """A version of a service. `authors` are all people behind its creation and publication."""
 
     __tablename__ = "releases"
@@ -105,7 +151,7 @@ class Release(Versioned, Schema):
     published_at: Mapped[datetime | None]
 
 
-class Runbook(Versioned, Schema):
+class Runbook(Archivable, Schema):
     """What to do when something happens to a service, in one environment or in all."""
 
     __tablename__ = "runbooks"

@@ -10,7 +10,7 @@ from release_manager.catalog.v1 import catalog_pb2 as pb
 from release_manager.common.v1 import audit_receipt_pb2 as receipts
 
 from seed.rows import Connection
-from services.catalog import messages
+from services.catalog.messages import teams as messages
 from services.catalog.operations import teams
 from services.catalog.rules.resources import Team
 from shared.db.engine import Database

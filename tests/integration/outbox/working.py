@@ -9,7 +9,7 @@ from release_manager.catalog.v1 import catalog_pb2 as pb
 from sqlalchemy import func, select
 
 from seed.rows import Connection
-from services.catalog import messages
+from services.catalog.messages import teams as messages
 from services.catalog.operations import teams
 from services.catalog.rules.resources import Team
 from shared.db.engine import Database

@@ -1,0 +1,40 @@
+"""The RPCs of environments: convert, call, convert."""
+
+from release_manager.catalog.v1 import catalog_pb2 as pb
+
+from services.catalog.messages import environments as messages
+from services.catalog.operations import environments
+from services.catalog.servicer.rpcs import Context, Rpcs
+
+
+class EnvironmentRpcs(Rpcs):
+    """Manages environments."""
+
+    async def CreateEnvironment(
+        self, request: pb.CreateEnvironmentRequest, _: Context
+    ) -> pb.CreateEnvironmentResponse:
+        """Create an environment."""
+        return await self._changes.answer(
+            request,
+            pb.CreateEnvironmentResponse,
+            lambda change: environments.create(change, messages.new_environment(request)),
+            messages.environment_created,
+        )
+
+    async def GetEnvironment(
+        self, request: pb.GetEnvironmentRequest, _: Context
+    ) -> pb.GetEnvironmentResponse:
+        """Return an environment."""
+        found = await environments.get(self._db, request.environment)
+        return pb.GetEnvironmentResponse(environment=messages.environment(found))
+
+    async def ListEnvironments(
+        self, request: pb.ListEnvironmentsRequest, _: Context
+    ) -> pb.ListEnvironmentsResponse:
+        """Return a page of environments."""
+        wanted = messages.environment_type(request.type)
+        page = await environments.page(self._db, wanted, self._paging.wanted(request))
+        return pb.ListEnvironmentsResponse(
+            environments=map(messages.environment, page.entries),
+            next_page_token=self._paging.next_token(request, page),
+        )

@@ -1,0 +1,41 @@
+"""Update masks (AIP-134, AIP-161): which fields of a request are to be changed."""
+
+from collections.abc import Collection
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+
+from shared.errors import FieldViolation, ValidationFailed
+
+EVERYTHING = "*"
+STANDARD = frozenset({"update_mask", "etag", "request_id", "validate_only"})
+
+
+def changed_fields(request: Any, *, required: Collection[str] = ()) -> frozenset[str]:  # noqa: ANN401  (any Update request)
+    """Return the names of the fields of an Update request that are to be changed.
+
+    The first field names the resource; all others but the standard ones can be changed. Without a
+    mask those that are not empty are; `*` means all. A field in `required` cannot be emptied.
+    Raises ValidationFailed for a path that is none of them.
+    """
+    fields: list[FieldDescriptor] = list(request.DESCRIPTOR.fields)
+    changeable = {field.name for field in fields[1:]} - STANDARD
+    populated = {field.name for field, _value in request.ListFields()} & changeable
+    paths = set(request.update_mask.paths)
+    if not paths:
+        return frozenset(populated)
+    wanted = changeable if paths == {EVERYTHING} else paths
+    unknown = sorted(wanted - changeable)
+    if unknown:
+        known = ", ".join(sorted(changeable))
+        raise _wrong([("update_mask", f"{unknown[0]} is not one of {known}, or * alone")])
+    emptied = sorted((wanted - populated) & set(required))
+    if emptied:
+        raise _wrong([(name, "is named by update_mask and must not be empty") for name in emptied])
+    return frozenset(wanted)
+
+
+def _wrong(found: list[tuple[str, str]]) -> ValidationFailed:
+    violations = tuple(FieldViolation(name, description, "mask") for name, description in found)
+    name, description = found[0]
+    return ValidationFailed(count=len(found), first=f"{name}: {description}", fields=violations)
