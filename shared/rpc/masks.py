@@ -11,8 +11,8 @@ EVERYTHING = "*"
 STANDARD = frozenset({"update_mask", "etag", "request_id", "validate_only"})
 
 
-def changed_fields(request: Any, *, required: Collection[str] = ()) -> frozenset[str]:  # noqa: ANN401  (any Update request)
-    """Return the names of the fields of an Update request that are to be changed.
+def changed_fields(request: Any, *, required: Collection[str] = ()) -> dict[str, Any]:  # noqa: ANN401  (any Update request)
+    """Return the fields of an Update request that are to be changed, with their new values.
 
     The first field names the resource; all others but the standard ones can be changed. Without a
     mask those that are not empty are; `*` means all. A field in `required` cannot be emptied.
@@ -23,7 +23,7 @@ def changed_fields(request: Any, *, required: Collection[str] = ()) -> frozenset
     populated = {field.name for field, _value in request.ListFields()} & changeable
     paths = set(request.update_mask.paths)
     if not paths:
-        return frozenset(populated)
+        return _values(request, populated)
     wanted = changeable if paths == {EVERYTHING} else paths
     unknown = sorted(wanted - changeable)
     if unknown:
@@ -32,7 +32,11 @@ def changed_fields(request: Any, *, required: Collection[str] = ()) -> frozenset
     emptied = sorted((wanted - populated) & set(required))
     if emptied:
         raise _wrong([(name, "is named by update_mask and must not be empty") for name in emptied])
-    return frozenset(wanted)
+    return _values(request, wanted)
+
+
+def _values(request: Any, names: Collection[str]) -> dict[str, Any]:  # noqa: ANN401
+    return {name: getattr(request, name) for name in sorted(names)}
 
 
 def _wrong(found: list[tuple[str, str]]) -> ValidationFailed:

@@ -3,7 +3,8 @@
 from release_manager.catalog.v1 import catalog_pb2 as pb
 
 from services.catalog.messages.times import timestamp
-from services.catalog.operations.teams import NewTeam, TeamUpdate
+from services.catalog.operations.changing import Update
+from services.catalog.operations.teams import NewTeam
 from services.catalog.rules.resources import Team
 from services.catalog.store.reading import Listing
 from shared.rpc.masks import changed_fields
@@ -14,15 +15,9 @@ def new_team(request: pb.CreateTeamRequest) -> NewTeam:
     return NewTeam(name=request.name, description=request.description)
 
 
-def team_update(request: pb.UpdateTeamRequest) -> TeamUpdate:
+def team_update(request: pb.UpdateTeamRequest) -> Update:
     """Return what a request asks to change; raises ValidationFailed for its mask."""
-    changed = changed_fields(request, required=("name",))
-    return TeamUpdate(
-        team=request.team,
-        name=request.name if "name" in changed else None,
-        description=request.description if "description" in changed else None,
-        etag=request.etag,
-    )
+    return Update(request.team, changed_fields(request, required=("name",)), request.etag)
 
 
 def listing(request: pb.ListTeamsRequest) -> Listing:

@@ -1,7 +1,7 @@
 """Changing a resource: its row in its next version, and the one entry that tells of it."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import inspect
@@ -10,12 +10,21 @@ from services.catalog.operations.recording import aggregate, changes_between, co
 from services.catalog.rules.resources import Archivable, Resource
 from services.catalog.store.versions import AGGREGATES
 from services.catalog.store.writing import delete_row, raise_version, refused_as
-from shared.errors import DomainError, EtagMismatch, ResourceArchived
+from shared.errors import DomainError, EtagMismatch, ResourceArchived, ResourceReferenced
 from shared.outbox.change import Change
 from shared.outbox.events import Category, Event
 
 R = TypeVar("R", bound=Resource)
 A = TypeVar("A", bound=Archivable)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What to change of a resource: new values by field; `etag` as it was read, or empty."""
+
+    reference: str
+    values: Mapping[str, Any]
+    etag: str = ""
 
 
 def check_etag(kind: str, resource: Resource, etag: str) -> None:
@@ -110,6 +119,15 @@ async def delete(
             category=category,
         )
     )
+
+
+def referenced(kind: str, name: str, used: Mapping[str, str]) -> dict[str, DomainError]:
+    """Return what `delete` raises for each foreign key; `used` says what it comes from."""
+    what = kind.replace("_", " ")
+    return {
+        key: ResourceReferenced(resource_type=what, resource=name, used_by=who)
+        for key, who in used.items()
+    }
 
 
 def _stored(value: object) -> object:

@@ -77,9 +77,39 @@ async def service(tx: AsyncConnection, reference: str) -> Service:
     return await _found("service", services.find, tx, reference)
 
 
+async def service_to_change(tx: AsyncConnection, reference: str) -> Service:
+    """Return the service and lock it; raises ResourceNotFound."""
+    return await _found("service", services.find_locked, tx, reference)
+
+
+async def service_to_use(tx: AsyncConnection, reference: str) -> Service:
+    """Return the service for something new to refer to; it is not archived meanwhile.
+
+    Raises ResourceNotFound and ResourceArchived.
+    """
+    found = await _found("service", services.find_shared, tx, reference)
+    check_in_use("service", found, found.name)
+    return found
+
+
 async def environment(tx: AsyncConnection, reference: str) -> Environment:
     """Return the environment with this name or id; raises ResourceNotFound."""
     return await _found("environment", environments.find, tx, reference)
+
+
+async def environment_to_change(tx: AsyncConnection, reference: str) -> Environment:
+    """Return the environment and lock it; raises ResourceNotFound."""
+    return await _found("environment", environments.find_locked, tx, reference)
+
+
+async def environment_to_use(tx: AsyncConnection, reference: str) -> Environment:
+    """Return the environment for something new to refer to; it is not archived meanwhile.
+
+    Raises ResourceNotFound and ResourceArchived.
+    """
+    found = await _found("environment", environments.find_shared, tx, reference)
+    check_in_use("environment", found, found.name)
+    return found
 
 
 async def release(tx: AsyncConnection, reference: str) -> Release:

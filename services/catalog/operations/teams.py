@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.catalog.operations import changing, creating, resolving
+from services.catalog.operations.changing import Update
 from services.catalog.operations.creating import first_version
 from services.catalog.rules.resources import Team
 from services.catalog.store import teams
@@ -14,6 +15,7 @@ from shared.errors import ResourceExists, ResourceReferenced
 from shared.outbox.change import Change
 
 KIND = "team"
+_USED = {"fk_services_team_id": "a service", "fk_users_team_id": "a person"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +24,6 @@ class NewTeam:
 
     name: str
     description: str
-
-
-@dataclass(frozen=True, slots=True)
-class TeamUpdate:
-    """What to change of a team: None leaves it as it is; `etag` as it was read, or empty."""
-
-    team: str
-    name: str | None
-    description: str | None
-    etag: str
 
 
 async def create(change: Change, new: NewTeam) -> Team:
@@ -45,14 +37,14 @@ async def create(change: Change, new: NewTeam) -> Team:
     return team
 
 
-async def update(change: Change, wanted: TeamUpdate) -> Team:
-    """Change a team; raises ResourceNotFound, EtagMismatch, and ResourceExists for its name."""
-    team = await _to_change(change, wanted.team, wanted.etag)
-    changed = replace(
-        team,
-        name=team.name if wanted.name is None else wanted.name,
-        description=team.description if wanted.description is None else wanted.description,
-    )
+async def update(change: Change, wanted: Update) -> Team:
+    """Change a team.
+
+    Raises ResourceNotFound, EtagMismatch, ResourceArchived, and ResourceExists for its name.
+    """
+    team = await _to_change(change, wanted.reference, wanted.etag)
+    changing.check_in_use(KIND, team, team.name)
+    changed = replace(team, **wanted.values)
     taken = _taken(changed.name)
     return await changing.store(change, KIND, "update", team, changed, taken=taken)
 
@@ -78,19 +70,7 @@ async def unarchive(change: Change, reference: str, etag: str) -> Team:
 async def delete(change: Change, reference: str, etag: str) -> None:
     """Delete a team; raises ResourceNotFound, EtagMismatch, ResourceReferenced."""
     team = await _to_change(change, reference, etag)
-    used = {
-        "fk_services_team_id": "a service",
-        "fk_users_team_id": "a person",
-    }
-    await changing.delete(
-        change,
-        KIND,
-        team,
-        {
-            key: ResourceReferenced(resource_type=KIND, resource=team.name, used_by=who)
-            for key, who in used.items()
-        },
-    )
+    await changing.delete(change, KIND, team, changing.referenced(KIND, team.name, _USED))
 
 
 async def get(db: Database, reference: str) -> Team:

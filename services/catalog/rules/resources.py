@@ -78,6 +78,15 @@ class Team(Archivable):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dependency:
+    """What a service needs of another one; an empty version means any."""
+
+    service_id: UUID
+    service: str
+    minimum_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service(Archivable):
     """A piece of software that is released, with the names of its team and its owner."""
 
@@ -92,16 +101,7 @@ class Service(Archivable):
     lifecycle: str
     labels: Mapping[str, str] = field(default_factory=dict)
     links: tuple[Mapping[str, str], ...] = ()
-    dependencies: tuple["Dependency", ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dependency:
-    """What a service needs of another one; an empty version means any."""
-
-    service_id: UUID
-    service: str
-    minimum_version: str
+    dependencies: tuple[Dependency, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

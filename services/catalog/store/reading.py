@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Select, func, or_
+from sqlalchemy import ColumnElement, Row, Select, func, literal_column, or_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db import keyset
@@ -28,10 +28,19 @@ class Listing:
     query: str = ""
 
 
+def searched(words: str) -> ColumnElement[Any]:
+    """Return what a search for words looks for, written as for a search on the web."""
+    return func.websearch_to_tsquery(literal_column("'simple'::regconfig"), words)
+
+
 def value_of(kind: type[T], row: Row[*tuple[Any, ...]]) -> T:
-    """Return the row as a dataclass whose fields are named as the columns; arrays as tuples."""
+    """Return the row as a dataclass whose fields are named as the columns; arrays as tuples.
+
+    A field without a column keeps its default.
+    """
     found = row._mapping  # noqa: SLF001  (the documented way to read a row by names)
-    given = {field.name: found[field.name] for field in fields(kind)}  # type: ignore[arg-type]
+    names = [field.name for field in fields(kind) if field.name in found]  # type: ignore[arg-type]
+    given = {name: found[name] for name in names}
     frozen = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
     return kind(**frozen)
 

@@ -25,6 +25,7 @@ _QUERY = (
         User.username.label("author"),
         tables.Release.authors,
         tables.Release.published_at,
+        tables.Release.archived_at,
         tables.Release.row_version,
         tables.Release.created_at,
         tables.Release.updated_at,

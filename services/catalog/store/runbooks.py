@@ -27,6 +27,7 @@ def _query(content: ColumnElement[str]) -> Query:
             tables.Runbook.tags,
             tables.Runbook.created_by,
             User.username.label("author"),
+            tables.Runbook.archived_at,
             tables.Runbook.row_version,
             tables.Runbook.created_at,
             tables.Runbook.updated_at,
