@@ -3,9 +3,17 @@
 from release_manager.catalog.v1 import catalog_pb2 as pb
 
 from services.catalog.messages.times import timestamp
-from services.catalog.operations.releases import NewRelease, Publication, ReleaseFilter
+from services.catalog.operations.changing import Update
+from services.catalog.operations.releases import (
+    Comparison,
+    NewRelease,
+    Publication,
+    ReleaseChoice,
+)
 from services.catalog.rules.releases import Content
 from services.catalog.rules.resources import Release, ReleaseStatus
+from services.catalog.store.reading import Listing
+from shared.rpc.masks import changed_fields
 
 STATUS = "RELEASE_STATUS_"
 
@@ -32,11 +40,24 @@ def publication(request: pb.PublishReleaseRequest) -> Publication:
     )
 
 
-def release_filter(request: pb.ListReleasesRequest) -> ReleaseFilter:
-    """Return which releases a request asks for."""
+def release_update(request: pb.UpdateReleaseRequest) -> Update:
+    """Return what a request asks to change; raises ValidationFailed for its mask."""
+    values = changed_fields(request)
+    if "commit" in values:
+        values["commit_sha"] = values.pop("commit")
+    return Update(request.release, values, request.etag)
+
+
+def release_choice(request: pb.ListReleasesRequest) -> ReleaseChoice:
+    """Return which releases a request asks for by names and choices."""
     name = pb.ReleaseStatus.Name(request.status).removeprefix(STATUS).lower()
     status = ReleaseStatus(name) if request.status else None
-    return ReleaseFilter(service=request.service, status=status)
+    return ReleaseChoice(service=request.service, status=status)
+
+
+def listing(request: pb.ListReleasesRequest) -> Listing:
+    """Return which releases a request asks for by expression, and in which order."""
+    return Listing(request.filter, request.order_by, request.show_archived)
 
 
 def release(value: Release) -> pb.Release:
@@ -58,6 +79,7 @@ def release(value: Release) -> pb.Release:
         etag=str(value.row_version),
         created_at=timestamp(value.created_at),
         updated_at=timestamp(value.updated_at),
+        archived_at=timestamp(value.archived_at),
     )
 
 
@@ -69,3 +91,38 @@ def release_created(value: Release) -> pb.CreateReleaseResponse:
 def release_published(value: Release) -> pb.PublishReleaseResponse:
     """Return the answer to a publication."""
     return pb.PublishReleaseResponse(release=release(value))
+
+
+def release_updated(value: Release) -> pb.UpdateReleaseResponse:
+    """Return the answer to a change."""
+    return pb.UpdateReleaseResponse(release=release(value))
+
+
+def release_abandoned(value: Release) -> pb.AbandonReleaseResponse:
+    """Return the answer to abandoning."""
+    return pb.AbandonReleaseResponse(release=release(value))
+
+
+def release_archived(value: Release) -> pb.ArchiveReleaseResponse:
+    """Return the answer to archiving."""
+    return pb.ArchiveReleaseResponse(release=release(value))
+
+
+def release_unarchived(value: Release) -> pb.UnarchiveReleaseResponse:
+    """Return the answer to taking out of the archive."""
+    return pb.UnarchiveReleaseResponse(release=release(value))
+
+
+def release_deleted(_: None) -> pb.DeleteReleaseResponse:
+    """Return the answer to a deletion."""
+    return pb.DeleteReleaseResponse()
+
+
+def comparison(value: Comparison) -> pb.CompareReleasesResponse:
+    """Return what lies between two releases as a message."""
+    return pb.CompareReleasesResponse(
+        backwards=value.backwards,
+        releases=map(release, value.releases),
+        total=value.total,
+        irreversible=value.irreversible,
+    )

@@ -1,20 +1,27 @@
-"""Releases: made as drafts, published once."""
+"""Releases: made as drafts, published once, abandoned for good."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from services.catalog.operations import creating, resolving
+from services.catalog.operations import changing, creating, resolving
+from services.catalog.operations.changing import Update
 from services.catalog.operations.creating import first_version
-from services.catalog.operations.recording import aggregate, changes_between
 from services.catalog.rules import releases as rules
 from services.catalog.rules.resources import Release, ReleaseStatus
 from services.catalog.store import releases
-from services.catalog.store.writing import raise_version
+from services.catalog.store.reading import Listing
+from services.catalog.store.releases import ReleaseFilter
 from shared.db.engine import Database
 from shared.db.keyset import Page, PageRequest
-from shared.db.models import catalog as tables
-from shared.errors import EtagMismatch, ResourceExists
+from shared.errors import ReleaseInUse, ResourceExists
 from shared.outbox.change import Change
-from shared.outbox.events import Event
+
+KIND = "release"
+MOST_COMPARED = 200
+_USED = {
+    "fk_deployments_release_id": "a deployment",
+    "fk_release_marks_release_id": "a mark",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +46,34 @@ class Publication:
 
 
 @dataclass(frozen=True, slots=True)
-class ReleaseFilter:
-    """Which releases are asked for; empty or None asks for all."""
+class ReleaseChoice:
+    """Which releases are asked for, by the name or id of the service; empty or None for all."""
 
     service: str = ""
     status: ReleaseStatus | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What lies between two releases, the newest version first.
+
+    `backwards` says that the way leads to the older one. `total` counts also those beyond
+    `releases`; `irreversible` says that one of all is.
+    """
+
+    backwards: bool
+    releases: tuple[Release, ...]
+    total: int
+    irreversible: bool
+
+
 async def create(change: Change, new: NewRelease) -> Release:
     """Make a draft whose authors are all people behind the call.
 
-    Raises ResourceNotFound for the service, ResourceExists when it has this version already.
+    Raises ResourceNotFound and ResourceArchived for the service, ResourceExists when it has this
+    version already.
     """
-    service = await resolving.service(change.tx, new.service)
+    service = await resolving.service_to_use(change.tx, new.service)
     release = Release(
         **first_version(change),
         service_id=service.id,
@@ -68,7 +90,7 @@ async def create(change: Change, new: NewRelease) -> Release:
         published_at=None,
     )
     taken = ResourceExists(resource_type="release", resource=release.name)
-    await creating.create(change, "release", release, {"uq_releases_service_id_version": taken})
+    await creating.create(change, KIND, release, {"uq_releases_service_id_version": taken})
     return release
 
 
@@ -77,9 +99,8 @@ async def publish(change: Change, wanted: Publication) -> Release:
 
     Raises ResourceNotFound, EtagMismatch, and what `rules.publish` raises.
     """
-    draft = await resolving.release_to_change(change.tx, wanted.release)
-    if wanted.etag and wanted.etag != str(draft.row_version):
-        raise EtagMismatch(resource_type="release", current=draft.row_version)
+    draft = await _to_change(change, wanted.release, wanted.etag)
+    changing.check_in_use(KIND, draft, draft.name)
     content = rules.publish(draft, wanted.content)
     if content is None:
         return draft
@@ -92,28 +113,85 @@ async def publish(change: Change, wanted: Publication) -> Release:
         authors=tuple(sorted({*draft.authors, *change.actor.people})),
         published_at=change.now,
     )
-    version, changed_at = await raise_version(
-        change.tx,
-        tables.Release,
-        draft.id,
-        status=published.status,
-        commit_sha=published.commit_sha,
-        artifact_digest=published.artifact_digest,
-        irreversible=published.irreversible,
-        authors=list(published.authors),
-        published_at=published.published_at,
-    )
-    change.record(
-        Event(
-            action="publish",
-            aggregate=aggregate("release", draft.id),
-            aggregate_seq=version,
-            resource_type="release",
-            resource_id=str(draft.id),
-            details={"release": draft.name, **changes_between(draft, published)},
-        )
-    )
-    return replace(published, row_version=version, updated_at=changed_at)
+    named = {"release": draft.name}
+    return await changing.store(change, KIND, "publish", draft, published, details=named)
+
+
+async def update(change: Change, wanted: Update) -> Release:
+    """Change a release: all of it while it is a draft, only the notes afterwards.
+
+    Raises ResourceNotFound, EtagMismatch, ResourceArchived, and ReleaseContentDiffers for what is
+    frozen.
+    """
+    release = await _to_change(change, wanted.reference, wanted.etag)
+    changing.check_in_use(KIND, release, release.name)
+    changed = rules.update(release, wanted.values)
+    named = {"release": release.name}
+    return await changing.store(change, KIND, "update", release, changed, details=named)
+
+
+async def abandon(change: Change, reference: str, reason: str, etag: str) -> Release:
+    """Abandon a release for good; one that is abandoned already stays as it is.
+
+    Raises ResourceNotFound, EtagMismatch, and ReleaseInUse while a deployment of it is not
+    finished.
+    """
+    release = await _to_change(change, reference, etag)
+    if release.status == ReleaseStatus.ABANDONED:
+        return release
+    await _refuse_in_use(change, release)
+    abandoned = replace(release, status=ReleaseStatus.ABANDONED)
+    details = {"release": release.name, "reason": reason}
+    return await changing.store(change, KIND, "abandon", release, abandoned, details=details)
+
+
+async def archive(change: Change, reference: str, etag: str) -> Release:
+    """Archive a release.
+
+    Raises ResourceNotFound, EtagMismatch, and ReleaseInUse while a deployment of it is not
+    finished.
+    """
+    release = await _to_change(change, reference, etag)
+    await _refuse_in_use(change, release)
+    return await changing.archive(change, KIND, release)
+
+
+async def unarchive(change: Change, reference: str, etag: str) -> Release:
+    """Take a release out of the archive; raises ResourceNotFound and EtagMismatch."""
+    return await changing.unarchive(change, KIND, await _to_change(change, reference, etag))
+
+
+async def delete(change: Change, reference: str, etag: str) -> None:
+    """Delete a draft.
+
+    Raises ResourceNotFound, EtagMismatch, IllegalTransition for what is no draft, and
+    ResourceReferenced.
+    """
+    release = await _to_change(change, reference, etag)
+    rules.check_deletable(release)
+    used = changing.referenced(KIND, release.name, _USED)
+    await changing.delete(change, KIND, release, used)
+
+
+async def compare(db: Database, from_reference: str, to_reference: str) -> Comparison:
+    """Return what lies between two releases of one service.
+
+    Raises ResourceNotFound, and ValidationFailed for releases of two services.
+    """
+    async with db.snapshot() as tx:
+        start = await resolving.release(tx, from_reference)
+        end = await resolving.release(tx, to_reference)
+        rules.check_comparable(start, end)
+        backwards = await releases.is_older(tx, end, start)
+        older, newer = (end, start) if backwards else (start, end)
+        found, total, irreversible = await releases.between(tx, older, newer, at_most=MOST_COMPARED)
+    return Comparison(backwards, tuple(found), total, irreversible)
+
+
+async def each(db: Database, references: Sequence[str]) -> list[Release]:
+    """Return releases by `service@version` or ids, in that order; raises ResourceNotFound."""
+    async with db.snapshot() as tx:
+        return await resolving.each(KIND, releases.find_each, tx, references)
 
 
 async def get(db: Database, reference: str) -> Release:
@@ -122,13 +200,27 @@ async def get(db: Database, reference: str) -> Release:
         return await resolving.release(tx, reference)
 
 
-async def page(db: Database, wanted: ReleaseFilter, at: PageRequest) -> Page[Release]:
-    """Return a page of the releases asked for; raises ResourceNotFound for the service."""
-    filters = []
+async def page(
+    db: Database, choice: ReleaseChoice, wanted: Listing, at: PageRequest
+) -> Page[Release]:
+    """Return a page of the releases asked for.
+
+    Raises ResourceNotFound for the service, and ExpressionInvalid.
+    """
     async with db.snapshot() as tx:
-        if wanted.service:
-            service = await resolving.service(tx, wanted.service)
-            filters.append(tables.Release.service_id == service.id)
-        if wanted.status is not None:
-            filters.append(tables.Release.status == wanted.status)
-        return await releases.listed(tx, filters, at)
+        service = await resolving.service(tx, choice.service) if choice.service else None
+        chosen = ReleaseFilter(service.id if service else None, choice.status)
+        return await releases.listed(tx, chosen, wanted, at)
+
+
+async def _to_change(change: Change, reference: str, etag: str) -> Release:
+    release = await resolving.release_to_change(change.tx, reference)
+    changing.check_etag(KIND, release, etag)
+    return release
+
+
+async def _refuse_in_use(change: Change, release: Release) -> None:
+    environment = await releases.where_unfinished(change.tx, release)
+    if environment is not None:
+        use = "being deployed or waiting to be"
+        raise ReleaseInUse(release=release.name, use=use, environment=environment)

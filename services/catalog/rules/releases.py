@@ -1,6 +1,8 @@
 """What publishing does to a release: it freezes version, commit and digest, once."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from services.catalog.rules.resources import Release, ReleaseStatus
 from shared.errors import (
@@ -10,6 +12,8 @@ from shared.errors import (
     ReleaseIncomplete,
     ValidationFailed,
 )
+
+_SPOKEN = {"commit_sha": "commit"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +77,39 @@ def _complete(release: Release, wanted: Content, contradicted: list[str]) -> Con
     if missing:
         raise ReleaseIncomplete(release=release.name, missing=", ".join(missing))
     return content
+
+
+def update(release: Release, values: Mapping[str, Any]) -> Release:
+    """Return a release with new values; of a published one only the notes can have others.
+
+    Raises ReleaseContentDiffers.
+    """
+    changed = replace(release, **values)
+    frozen = [
+        name
+        for name in ("commit_sha", "artifact_digest", "irreversible")
+        if getattr(changed, name) != getattr(release, name)
+    ]
+    if frozen and release.status != ReleaseStatus.DRAFT:
+        names = ", ".join(_SPOKEN.get(name, name) for name in frozen)
+        raise ReleaseContentDiffers(release=release.name, parts=names)
+    return changed
+
+
+def check_deletable(release: Release) -> None:
+    """Return when a release may be deleted: as a draft; raises IllegalTransition."""
+    if release.status != ReleaseStatus.DRAFT:
+        raise IllegalTransition(
+            subject=f"Release {release.name}",
+            status=release.status,
+            action="delete",
+            allowed="to abandon it",
+        )
+
+
+def check_comparable(start: Release, end: Release) -> None:
+    """Return when two releases are of one service; raises ValidationFailed."""
+    if start.service_id != end.service_id:
+        why = f"must be a release of {start.service}, as from_release is"
+        violation = FieldViolation("to_release", why)
+        raise ValidationFailed(count=1, first=f"to_release: {why}", fields=(violation,))

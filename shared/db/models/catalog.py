@@ -10,6 +10,7 @@ from sqlalchemy import (
     Computed,
     ForeignKey,
     Index,
+    Text,
     UniqueConstraint,
     text,
 )
@@ -118,13 +119,17 @@ class Environment(Archivable, Schema):
 
 
 class Release(Archivable, Schema):
-    """A version of a service. `authors` are all people behind its creation and publication."""
+    """A version of a service, which `version_key` sorts by SemVer.
+
+    `authors` are all people behind its creation and publication.
+    """
 
     __tablename__ = "releases"
     __table_args__ = (
         UniqueConstraint("service_id", "version"),
         UniqueConstraint("id", "service_id"),
         Index(None, "service_id", "published_at"),
+        Index(None, "service_id", "version_key"),
         Index(None, "created_by"),
         Index(None, "status"),
         Index(None, "created_at"),
@@ -143,6 +148,9 @@ class Release(Archivable, Schema):
     created_by: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
     authors: Mapped[list[UUID]] = mapped_column(ARRAY(PG_UUID(as_uuid=True)))
     version: Mapped[str]
+    version_key: Mapped[str] = mapped_column(
+        Text(collation="C"), Computed("version_key(version)", persisted=True)
+    )
     status: Mapped[str] = mapped_column(server_default=text("'draft'"))
     commit_sha: Mapped[str] = mapped_column(server_default=EMPTY)
     artifact_digest: Mapped[str] = mapped_column(server_default=EMPTY)
