@@ -126,6 +126,7 @@ def catalog(now: datetime, password_hashes: Mapping[str, str]) -> Rows:
         _runbook(rows, now - timedelta(days=10 - number), given)
         for number, given in enumerate(_RUNBOOKS)
     ]
+    rows["runbook_versions"] = [_first_version(runbook) for runbook in rows["runbooks"]]
     return rows
 
 
@@ -243,7 +244,15 @@ def _runbook(rows: Rows, at: datetime, new: _Runbook) -> Row:
             "title": new.title,
             "content": "".join(steps),
             "tags": list(new.tags),
+            "version": 1,
+            "published_at": at,
             "row_version": 0,
         },
         at,
     )
+
+
+def _first_version(runbook: Row) -> Row:
+    own = {"service_id", "row_version"}
+    copied = {name: value for name, value in runbook.items() if name not in own}
+    return {**copied, "id": new_id_at(runbook["created_at"]), "runbook_id": runbook["id"]}

@@ -24,6 +24,7 @@ IN_ORDER = (
     "rollbacks",
     "release_marks",
     "runbooks",
+    "runbook_versions",
     "deployment_metrics",
     "pipeline_stages",
 )

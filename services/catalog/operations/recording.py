@@ -20,7 +20,7 @@ _NOT_CONTENT = frozenset({"id", "row_version", "created_at", "updated_at"})
 def content_of(resource: Resource) -> dict[str, Any]:
     """Return what an entry tells of a resource: everything but its id, version and times."""
     fields = asdict(resource).items()
-    return {name: _bounded(value) for name, value in fields if name not in _NOT_CONTENT}
+    return {name: bounded_text(value) for name, value in fields if name not in _NOT_CONTENT}
 
 
 def record_creation(
@@ -58,7 +58,8 @@ def changes_between(before: Resource, after: Resource) -> Mapping[str, Mapping[s
     }
 
 
-def _bounded(value: object) -> object:
+def bounded_text(value: object) -> object:
+    """Return a value as an entry repeats it: the beginning and the digest of a long text."""
     if not isinstance(value, str) or len(raw := value.encode()) <= LONGEST_TEXT:
         return value
     return {"beginning": value[:BEGINNING], "bytes": len(raw), "sha256": sha256(raw).hexdigest()}

@@ -131,6 +131,15 @@ async def runbook(tx: AsyncConnection, reference: str) -> Runbook:
     return found
 
 
+async def runbook_to_change(tx: AsyncConnection, reference: str) -> Runbook:
+    """Return the runbook and lock it; raises ResourceNotFound."""
+    runbook_id = parse_id(reference)
+    found = await runbooks.find_locked(tx, runbook_id) if runbook_id is not None else None
+    if found is None:
+        raise ResourceNotFound(resource_type="runbook", resource=reference)
+    return found
+
+
 async def user(tx: AsyncConnection, reference: str) -> User:
     """Return the user with this user name or id; raises ResourceNotFound."""
     return await _found("user", users.find, tx, reference)

@@ -140,7 +140,11 @@ class Release(Archivable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runbook(Archivable):
-    """What to do when something happens to a service; `content` is empty in lists."""
+    """What to do when something happens to a service; `content` is empty in lists.
+
+    `version` is the published one that the rest shows, 0 for the draft of one that was never
+    published. `has_draft` says that there is a draft beside it.
+    """
 
     service_id: UUID
     service: str
@@ -151,6 +155,52 @@ class Runbook(Archivable):
     tags: tuple[str, ...]
     created_by: UUID
     author: str
+    version: int = 0
+    published_at: datetime | None = None
+    has_draft: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunbookVersion:
+    """A version of a runbook, 0 being the draft."""
+
+    runbook_id: UUID
+    version: int
+    environment_id: UUID | None
+    environment: str | None
+    title: str
+    content: str
+    tags: tuple[str, ...]
+    created_by: UUID
+    author: str
+    created_at: datetime
+    published_at: datetime | None
+
+
+class RunbookOutcome(StrEnum):
+    """How the work through a runbook ended; the values are the stored spelling."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunbookExecution:
+    """That somebody has worked through a version of a runbook, and how it went."""
+
+    id: UUID
+    runbook_id: UUID
+    version: int
+    environment_id: UUID | None
+    deployment_id: UUID | None
+    outcome: str
+    notes: str
+    executed_by: UUID
+    executor: str
+    started_at: datetime
+    finished_at: datetime
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

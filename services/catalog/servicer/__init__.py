@@ -7,6 +7,7 @@ from services.catalog.messages.reconciliation import reconciled
 from services.catalog.servicer.environments import EnvironmentRpcs
 from services.catalog.servicer.releases import ReleaseRpcs
 from services.catalog.servicer.rpcs import Context
+from services.catalog.servicer.runbook_executions import RunbookExecutionRpcs
 from services.catalog.servicer.runbooks import RunbookRpcs
 from services.catalog.servicer.services import ServiceRpcs
 from services.catalog.servicer.teams import TeamRpcs
@@ -22,6 +23,7 @@ class CatalogServicer(
     EnvironmentRpcs,
     ReleaseRpcs,
     RunbookRpcs,
+    RunbookExecutionRpcs,
     catalog_pb2_grpc.CatalogServiceServicer,
 ):
     """Manages teams, services, environments, releases and runbooks."""

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.db.schema import Schema, Versioned
+from shared.db.schema import Row, Schema, Versioned
 
 EMPTY = text("''")
 # What a search looks at. Names are split at hyphens too: "gateway" finds "api-gateway".
@@ -27,6 +27,11 @@ SERVICE_WORDS = """
     || setweight(to_tsvector('simple', description), 'B')
     || setweight(jsonb_to_tsvector('simple', labels, '["key", "string"]'), 'B')
     || setweight(to_tsvector('simple', translate(repository, '/.:-_', '     ')), 'C')
+"""
+RUNBOOK_WORDS = """
+    setweight(to_tsvector('simple', title), 'A')
+    || setweight(jsonb_to_tsvector('simple', tags, '["string"]'), 'A')
+    || setweight(to_tsvector('simple', content), 'C')
 """
 
 
@@ -160,7 +165,10 @@ class Release(Archivable, Schema):
 
 
 class Runbook(Archivable, Schema):
-    """What to do when something happens to a service, in one environment or in all."""
+    """What to do when something happens to a service, in one environment or in all.
+
+    The row shows the published version, or the draft, version 0, of one that was never published.
+    """
 
     __tablename__ = "runbooks"
     __table_args__ = (
@@ -170,7 +178,9 @@ class Runbook(Archivable, Schema):
         Index(None, "created_by"),
         Index(None, "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
         Index(None, "created_at"),
+        Index(None, "words", postgresql_using="gin"),
         CheckConstraint("jsonb_typeof(tags) = 'array'", name="tags"),
+        CheckConstraint("(version > 0) = (published_at IS NOT NULL)", name="version"),
     )
 
     service_id: Mapped[UUID] = mapped_column(ForeignKey("services.id", ondelete="RESTRICT"))
@@ -181,3 +191,62 @@ class Runbook(Archivable, Schema):
     title: Mapped[str]
     content: Mapped[str]
     tags: Mapped[Any] = mapped_column(JSONB, server_default=text("'[]'"))
+    version: Mapped[int] = mapped_column(server_default=text("0"))
+    published_at: Mapped[datetime | None]
+    words: Mapped[Any] = mapped_column(TSVECTOR, Computed(RUNBOOK_WORDS, persisted=True))
+
+
+class RunbookVersion(Row, Schema):
+    """A version of a runbook; version 0 is the draft."""
+
+    __tablename__ = "runbook_versions"
+    __table_args__ = (
+        UniqueConstraint("runbook_id", "version"),
+        Index(None, "environment_id"),
+        Index(None, "created_by"),
+        CheckConstraint(
+            "version >= 0 AND (version > 0) = (published_at IS NOT NULL)", name="version"
+        ),
+        CheckConstraint("jsonb_typeof(tags) = 'array'", name="tags"),
+    )
+
+    runbook_id: Mapped[UUID] = mapped_column(ForeignKey("runbooks.id", ondelete="CASCADE"))
+    version: Mapped[int]
+    environment_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("environments.id", ondelete="RESTRICT")
+    )
+    created_by: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
+    title: Mapped[str]
+    content: Mapped[str]
+    tags: Mapped[Any] = mapped_column(JSONB, server_default=text("'[]'"))
+    published_at: Mapped[datetime | None]
+
+
+class RunbookExecution(Row, Schema):
+    """That somebody has worked through a version of a runbook, and how it went."""
+
+    __tablename__ = "runbook_executions"
+    __table_args__ = (
+        Index(None, "runbook_id", "created_at"),
+        Index(None, "environment_id"),
+        Index(None, "deployment_id"),
+        Index(None, "executed_by"),
+        Index(None, "created_at"),
+        CheckConstraint("version > 0", name="version"),
+        CheckConstraint("outcome IN ('succeeded', 'failed', 'aborted')", name="outcome"),
+        CheckConstraint("started_at <= finished_at", name="times"),
+    )
+
+    runbook_id: Mapped[UUID] = mapped_column(ForeignKey("runbooks.id", ondelete="RESTRICT"))
+    version: Mapped[int]
+    environment_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("environments.id", ondelete="RESTRICT")
+    )
+    deployment_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("deployments.id", ondelete="RESTRICT")
+    )
+    executed_by: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
+    outcome: Mapped[str]
+    notes: Mapped[str] = mapped_column(server_default=EMPTY)
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime]
