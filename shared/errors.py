@@ -245,7 +245,7 @@ class ReleaseIncomplete(DomainError, kind=Kind.PRECONDITION):
 
 
 class ReleaseInUse(DomainError, kind=Kind.PRECONDITION):
-    """Release {release} is {use} in {environment}. It cannot be abandoned now."""
+    """Release {release} is {use} in {environment}. It cannot be abandoned or archived now."""
 
 
 class ResourceReferenced(DomainError, kind=Kind.PRECONDITION):

@@ -35,7 +35,9 @@ class PageTokens:
 
     def encode(self, method: str, caller: UUID, query: bytes, position: Position) -> str:
         """Return the token that continues `query` of `method` after `position`."""
-        payload = json.dumps(list(position), separators=(",", ":")).encode()
+        # As it is, not escaped: a name of letters beyond ASCII stays as short as it is in UTF-8.
+        text = json.dumps(list(position), separators=(",", ":"), ensure_ascii=False)
+        payload = text.encode()
         mac = self._mac(method, caller, query, payload)
         return base64.urlsafe_b64encode(mac + payload).decode().rstrip("=")
 

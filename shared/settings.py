@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     trusted_proxies: Networks = Field(
         default=(),
         description="Networks (CIDR, separated by commas) of proxies whose x-forwarded-for is"
-        " believed, for the client address in audit entries.",
+        " believed, for the client address in audit entries and when failed log-ins are counted.",
     )
     allow_plaintext: bool = Field(
         default=False,

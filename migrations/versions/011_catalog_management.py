@@ -49,8 +49,11 @@ UPGRADE = (
     "CREATE INDEX ix_service_dependencies_needs_id ON service_dependencies (needs_id)",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON service_dependencies TO rm_catalog",
     "GRANT SELECT ON service_dependencies TO rm_deployment",
+    # To keep a service from being archived while a deployment of it is asked for.
+    "GRANT UPDATE (updated_at) ON services TO rm_deployment",
 )
 DOWNGRADE = (
+    "REVOKE UPDATE (updated_at) ON services FROM rm_deployment",
     "DROP TABLE service_dependencies",
     "ALTER TABLE services DROP COLUMN words, DROP COLUMN labels, DROP COLUMN links",
     *(f"ALTER TABLE {table} DROP COLUMN archived_at" for table in reversed(ARCHIVABLE)),

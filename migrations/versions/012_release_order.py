@@ -75,8 +75,16 @@ UPGRADE = (
         GENERATED ALWAYS AS (version_key(version)) STORED
     """,
     "CREATE INDEX ix_releases_service_id_version_key ON releases (service_id, version_key)",
+    "CREATE INDEX ix_releases_version_key ON releases (version_key)",
+    "CREATE INDEX ix_releases_updated_at ON releases (updated_at)",
+    """
+    CREATE INDEX ix_releases_published_at
+        ON releases (coalesce(published_at, '1970-01-01 00:00:00+00'::timestamptz))
+    """,
+    "CREATE INDEX ix_releases_commit_sha ON releases (lower(commit_sha))",
 )
 DOWNGRADE = (
+    "DROP INDEX ix_releases_updated_at, ix_releases_published_at, ix_releases_commit_sha",
     "ALTER TABLE releases DROP COLUMN version_key",
     "DROP FUNCTION version_key(text)",
     "DROP FUNCTION number_key(text)",

@@ -33,6 +33,7 @@ UPGRADE = (
     ) STORED
     """,
     "CREATE INDEX ix_runbooks_words ON runbooks USING gin (words)",
+    "CREATE INDEX ix_runbooks_lower_title ON runbooks (lower(title))",
     """
     CREATE TABLE runbook_versions (
         id uuid NOT NULL,
@@ -117,6 +118,7 @@ DOWNGRADE = (
     "REVOKE SELECT (deployment_id, name, stage_order, status) ON pipeline_stages FROM rm_catalog",
     "DROP TABLE runbook_executions",
     "DROP TABLE runbook_versions",
+    "DROP INDEX ix_runbooks_lower_title",
     "ALTER TABLE runbooks DROP COLUMN words, DROP COLUMN version, DROP COLUMN published_at",
 )
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from release_manager.catalog.v1 import catalog_pb2_grpc
 from release_manager.identity.v1 import identity_pb2_grpc
 
+from services.catalog.operations.housekeeping import Housekeeping
 from services.catalog.operations.sessions import Sessions
 from services.catalog.servicer import CatalogServicer
 from services.catalog.servicer_identity import IdentityServicer
@@ -17,7 +18,7 @@ from shared.identity.access_tokens import AccessTokens
 from shared.identity.keys import ensure_keys
 from shared.identity.passwords import Passwords
 from shared.identity.token_verifier import TokenVerifier
-from shared.outbox.delivery import Delivery
+from shared.outbox.delivery import Delivery, Loops
 from shared.paging import PageTokens
 from shared.rpc.pages import Paging
 from shared.rpc.server import RpcServer, ServerOptions
@@ -52,18 +53,23 @@ async def catalog_server(
     )
     paging = Paging(PageTokens(keys.hmac))
     try:
-        async with delivery or Delivery.to_audit(settings, db, PRODUCER, versions) as to_audit:
+        secret = keys.hmac
+        outbox = delivery or Delivery.to_audit(settings, db, PRODUCER, versions, secret=secret)
+        async with outbox as to_audit:
             catalog = CatalogServicer(db, to_audit.changes, paging, to_audit.reconciler)
+            sessions = Sessions(tokens, timedelta(days=settings.session_days))
             identity = IdentityServicer(
                 db,
                 to_audit.changes,
                 paging,
                 passwords=passwords,
-                sessions=Sessions(tokens, timedelta(days=settings.session_days)),
+                sessions=sessions,
             )
             server.add(CATALOG, catalog_pb2_grpc.add_CatalogServiceServicer_to_server, catalog)
             server.add(IDENTITY, identity_pb2_grpc.add_IdentityServiceServicer_to_server, identity)
-            yield server
+            housekeeping = Housekeeping(db, to_audit, sessions.lifetime)
+            async with Loops({"housekeeping": housekeeping.run}):
+                yield server
     finally:
         passwords.close()
         await verifier.close()

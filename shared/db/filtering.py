@@ -55,7 +55,7 @@ class TextField:
                 return _known(self.column, self.column != "")
             return _known(self.column, func.strpos(lowered, value) > 0)
         if WILDCARD in asked.value and asked.operator in {"=", "!="}:
-            alike = lowered.like(_pattern(asked.value.lower()), escape="\\")
+            alike = lowered.like(func.lower(_pattern(asked.value)), escape="\\")
             return _known(self.column, alike if asked.operator == "=" else not_(alike))
         return _known(self.column, _ORDERING[asked.operator](lowered, value))
 
@@ -73,7 +73,9 @@ class NamedField:
         reference = parse_id(asked.value)
         if reference is not None and asked.operator in {"=", "!="}:
             return _known(self.id_column, _ORDERING[asked.operator](self.id_column, reference))
-        return TextField(self.name_column).condition(asked, rest)
+        named = TextField(self.name_column).condition(asked, rest)
+        # Who refers to nothing has no name to compare, and NOT must mean what it says.
+        return and_(self.id_column.is_not(None), named) if _can_lack(self.id_column) else named
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +240,11 @@ class Fields:
 
 def _known(column: Any, condition: Condition) -> Condition:  # noqa: ANN401  (any column)
     """Return the condition, false where the column is NULL, so that NOT means what it says."""
-    if getattr(column, "nullable", False):
-        return and_(column.is_not(None), condition)
-    return condition
+    return and_(column.is_not(None), condition) if _can_lack(column) else condition
+
+
+def _can_lack(column: Any) -> bool:  # noqa: ANN401  (any column)
+    return bool(getattr(column, "nullable", False))
 
 
 def _no_rest(asked: Comparison, rest: tuple[str, ...]) -> None:
@@ -268,5 +272,9 @@ def _moment(text: str) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    has_time = "T" in text.upper()
-    return moment.astimezone(UTC) if has_time and moment.tzinfo is not None else None
+    if "T" not in text.upper() or moment.tzinfo is None:
+        return None
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:  # in UTC it is before year 1 or after year 9999
+        return None

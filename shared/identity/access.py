@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from google.protobuf.descriptor import MethodDescriptor
 from release_manager.common.v1 import access_pb2
 
-from shared.errors import CredentialsMissing, NotPermitted, RoleRequired, ScopeRequired
+from shared.errors import (
+    CredentialsMissing,
+    NotPermitted,
+    PasswordChangeRequired,
+    RoleRequired,
+    ScopeRequired,
+)
 from shared.identity.actor import Actor, ActorKind, Role
 
 OPEN_SERVICES = frozenset(
@@ -16,6 +22,12 @@ OPEN_SERVICES = frozenset(
         "grpc.reflection.v1alpha.ServerReflection",
     }
 )
+
+_IDENTITY = "/release_manager.identity.v1.IdentityService"
+BEFORE_PASSWORD_CHANGE = frozenset(
+    f"{_IDENTITY}/{name}" for name in ("ChangePassword", "Logout", "WhoAmI")
+)
+"""What somebody may call whose password must be changed first, besides what anybody may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +59,15 @@ class AccessRules:
     def check(self, method: str, actor: Actor | None) -> None:
         """Return when `actor` may call `method`.
 
-        Raises CredentialsMissing, RoleRequired or ScopeRequired, and NotPermitted for a method
-        that states no role or is unknown: those are refused to everybody.
+        Raises CredentialsMissing, PasswordChangeRequired, RoleRequired or ScopeRequired, and
+        NotPermitted for a method that states no role or is unknown: those are refused to everybody.
         """
         if self.is_open(method):
             return
         if actor is None:
             raise CredentialsMissing
+        if actor.password_change_required and method not in BEFORE_PASSWORD_CHANGE:
+            raise PasswordChangeRequired
         requirement = self._requirements.get(method)
         if requirement is None or requirement.role == access_pb2.ROLE_UNSPECIFIED:
             raise NotPermitted(

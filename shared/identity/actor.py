@@ -39,7 +39,8 @@ class Actor:
     """An authenticated caller, as its user row stood at most two seconds ago.
 
     `owner_id` is the person responsible for a service account, `on_behalf_of` the user it says it
-    acts for. `session_id` is set for people who logged in.
+    acts for. `session_id` is set for people who logged in; with `password_change_required` they may
+    do little else.
     """
 
     user_id: UUID
@@ -51,6 +52,7 @@ class Actor:
     owner_id: UUID | None = None
     on_behalf_of: UUID | None = None
     session_id: UUID | None = None
+    password_change_required: bool = False
 
     @property
     def people(self) -> frozenset[UUID]:

@@ -7,10 +7,13 @@ queue waits for them, and whoever comes after that is refused at once instead of
 import asyncio
 import os
 import secrets
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import BoundedSemaphore
+from typing import Any, TypeVar
 
 import bcrypt
 
@@ -21,6 +24,8 @@ LONGEST_BYTES = 72
 its beginning."""
 LONGEST_QUEUE = 20
 RETRY_AFTER = timedelta(seconds=1)
+
+T = TypeVar("T")
 
 _BCRYPT_ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _CHECKSUM_LENGTH = 31
@@ -40,6 +45,35 @@ def hash_password(password: str, rounds: int) -> str:
     Raises ValueError for more than 72 bytes of UTF-8.
     """
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(rounds)).decode()
+
+
+class Place:
+    """A place in the queue of checks, for one piece of work after another."""
+
+    def __init__(
+        self, pool: ThreadPoolExecutor, compare: Callable[[bytes, str | None], PasswordCheck]
+    ) -> None:
+        """Work in the threads of `pool`."""
+        self._pool = pool
+        self._compare = compare
+        self._last: Future[Any] | None = None
+
+    async def check(self, password: str, stored: str | None) -> PasswordCheck:
+        """Compare `password` like `Passwords.check`."""
+        return await self.run(lambda: self._compare(password.encode(), stored))
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do some work in a thread."""
+        future = self._pool.submit(work)
+        self._last = future
+        return await asyncio.wrap_future(future)
+
+    def leave(self, release: Callable[[], None]) -> None:
+        """Give the place back once the thread is free, even if the caller went away before."""
+        if self._last is None:
+            release()
+        else:
+            self._last.add_done_callback(lambda _done: release())
 
 
 class Passwords:
@@ -62,19 +96,34 @@ class Passwords:
 
         Does the same work in each case. Raises LoginBusy when too many checks are waiting.
         """
+        with self.place() as place:
+            return await place.check(password, stored)
+
+    async def hash(self, password: str) -> str:
+        """Return the hash under which a new password is stored.
+
+        Raises LoginBusy when too many checks are waiting, ValueError for more than 72 bytes.
+        """
+        with self.place() as place:
+            return await place.run(lambda: hash_password(password, self._rounds))
+
+    @contextmanager
+    def place(self) -> Iterator["Place"]:
+        """Provide a place in the queue for as long as the block and what it has begun take.
+
+        Raises LoginBusy when there is none.
+        """
         if not self._places.acquire(blocking=False):
             raise LoginBusy(retry_after=RETRY_AFTER)
-        future = self._pool.submit(self._compare, password.encode(), stored)
-        # The place is free when the thread is, even if the caller has gone away long before.
-        future.add_done_callback(self._leave)
-        return await asyncio.wrap_future(future)
+        place = Place(self._pool, self._compare)
+        try:
+            yield place
+        finally:
+            place.leave(self._places.release)
 
     def close(self) -> None:
         """Let the running checks end and drop the waiting ones."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _leave(self, _future: Future[PasswordCheck]) -> None:
-        self._places.release()
 
     def _compare(self, password: bytes, stored: str | None) -> PasswordCheck:
         possible = stored is not None and len(password) <= LONGEST_BYTES

@@ -48,7 +48,7 @@ class UserStates:
         """Return the active person of a session that was not revoked; `session` is (id, user)."""
         session_id, user_id = session
         statement = (
-            select(User.id, User.username, User.role)
+            select(User.id, User.username, User.role, User.password_change_required)
             .join(Session, Session.user_id == User.id)
             .where(
                 Session.id == session_id,
@@ -62,7 +62,13 @@ class UserStates:
             row = (await tx.execute(statement)).one_or_none()
         if row is None:
             return None
-        return Actor(row.id, row.username, Role.from_stored(row.role), session_id=session_id)
+        return Actor(
+            row.id,
+            row.username,
+            Role.from_stored(row.role),
+            session_id=session_id,
+            password_change_required=row.password_change_required,
+        )
 
     async def of_api_token(self, digest: bytes) -> ApiTokenState | None:
         """Return the token with this digest, unless it was revoked or its account is not active."""

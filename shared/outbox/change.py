@@ -7,6 +7,7 @@ the ledger. An operation sees a `Change` and knows nothing of the rest.
 """
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -96,16 +97,23 @@ class Backlog(Protocol):
 class Changes:
     """Makes the changes of one service, which is the `producer` of their audit events."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (what a change goes through)
         self,
         db: Database,
         relay: Relay,
         producer: str,
         backlog: Backlog,
         wait_s: float = ACKNOWLEDGEMENT_WAIT_S,
+        *,
+        secret: bytes | None = None,
     ) -> None:
-        """Use the service's database and the relay that delivers its events."""
+        """Use the service's database and the relay that delivers its events.
+
+        `secret` keys what is stored of requests with secrets in them, and is the same in all
+        replicas; without one only this process recognizes a repeat of such a request.
+        """
         self._wait_s = wait_s
+        self._secret = secret or secrets.token_bytes(32)
         self._db = db
         self._relay = relay
         self._producer = producer
@@ -168,7 +176,7 @@ class Changes:
     ) -> tuple[Response, list[UUID]]:
         call = current_call.get()
         rehearsal: bool = getattr(request, "validate_only", False)
-        memory = memory_of(call, request) if remember else None
+        memory = memory_of(call, request, self._secret) if remember else None
         change: Change | None = None
         with suppress(_NothingStored):
             async with self._db.transaction() as tx:

@@ -57,20 +57,25 @@ class Delivery:
     aggregate of the producer with its version (see `Reconciler`).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (both ends, and what is between them)
         self,
         db: Database,
         producer: str,
         channel: grpc.aio.Channel,
         versions: Versions,
         bounds: DeliveryBounds | None = None,
+        *,
+        secret: bytes | None = None,
     ) -> None:
-        """Deliver over `channel`, which carries the service's own credentials."""
+        """Deliver over `channel`, which carries the service's own credentials.
+
+        `secret` is that of `Changes`.
+        """
         bounds = bounds or DeliveryBounds()
         ledger = Ledger(audit_pb2_grpc.AuditServiceStub(channel))
         self.relay = Relay(db, producer, ledger.send)
         self.backlog = OutboxBacklog(db, producer, bounds.limits)
-        self.changes = Changes(db, self.relay, producer, self.backlog, bounds.wait_s)
+        self.changes = Changes(db, self.relay, producer, self.backlog, bounds.wait_s, secret=secret)
         self.reconciler = Reconciler(
             db, producer, versions, ledger.sequences, every_s=bounds.reconcile_every_s
         )
@@ -88,7 +93,13 @@ class Delivery:
 
     @classmethod
     def to_audit(
-        cls, settings: Settings, db: Database, producer: str, versions: Versions
+        cls,
+        settings: Settings,
+        db: Database,
+        producer: str,
+        versions: Versions,
+        *,
+        secret: bytes | None = None,
     ) -> "Delivery":
         """Return a delivery to the audit service that the settings name, not yet started."""
 
@@ -109,7 +120,7 @@ class Delivery:
         bounds = DeliveryBounds(
             limits, settings.audit_wait_milliseconds / 1000, settings.reconcile_seconds
         )
-        return cls(db, producer, channel, versions, bounds)
+        return cls(db, producer, channel, versions, bounds, secret=secret)
 
     async def by_itself(self, work: Callable[[Change], Awaitable[None]]) -> None:
         """Run `work` as a change nobody asked for, such as an expiry; its events have no user.

@@ -1,10 +1,12 @@
 """Repeatable calls: the answer to a call with a `request_id` is stored with the change it made."""
 
 import hashlib
+import hmac
 from dataclasses import dataclass
 from uuid import UUID
 
 from google.protobuf.message import Message
+from release_manager.common.v1 import access_pb2
 from sqlalchemy import Boolean, ColumnElement, delete, func, literal_column, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -67,23 +69,28 @@ class Memory:
         )
 
 
-def memory_of(call: Call, request: Message) -> Memory | None:
+def memory_of(call: Call, request: Message, secret: bytes) -> Memory | None:
     """Return where the answer of a call is stored; None for one that cannot be repeated.
 
-    That is one without a request id, one of nobody, and one that stores nothing at all.
+    That is one without a request id, one of nobody, and one that stores nothing at all. `secret`
+    keys the fingerprint of a request with a password in it: whoever reads the table must not find
+    out by trying which one it was.
     """
     request_id: str = getattr(request, "request_id", "")
     if not request_id or call.actor is None or getattr(request, "validate_only", False):
         return None
-    actor_id, fingerprint = call.actor.user_id, _fingerprint(request, call.actor)
+    actor_id, fingerprint = call.actor.user_id, _fingerprint(request, call.actor, secret)
     return Memory(actor_id, call.method, UUID(request_id), fingerprint)
 
 
-def _fingerprint(request: Message, actor: Actor) -> bytes:
+def _fingerprint(request: Message, actor: Actor, secret: bytes) -> bytes:
     """Return what two calls with the same id must have in common: what they ask, and for whom."""
     copy = type(request)()
     copy.CopyFrom(request)
     copy.ClearField("request_id")
     content = copy.SerializeToString(deterministic=True)
     behalf = actor.on_behalf_of.bytes if actor.on_behalf_of is not None else b""
+    fields = request.DESCRIPTOR.fields
+    if any(field.GetOptions().Extensions[access_pb2.sensitive] for field in fields):
+        return hmac.digest(secret, b"request" + behalf + content, "sha256")
     return hashlib.sha256(behalf + content).digest()

@@ -11,7 +11,10 @@ from release_manager.common.v1.audit_receipt_pb2 import AuditReceipt
 from release_manager.deployment.v1 import deployment_pb2
 from release_manager.identity.v1 import identity_pb2
 
-READS = ("Explain", "Export", "Follow", "Get", "List", "Plan", "Verify", "Watch", "WhoAmI")
+READS = (
+    *("BatchGet", "Compare", "Explain", "Export", "Follow", "Get", "List", "Plan", "Suggest"),
+    *("Verify", "Watch", "WhoAmI"),
+)
 # The ledger itself: it keeps no outbox, and its event id is its request id.
 LEDGER_WRITES = {"LogAction", "LogActions"}
 # A repair that may be repeated at any time and makes no entries of its own.

@@ -25,7 +25,11 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180
 AT_ONCE = 3
 ADDRESSES = {AUDIT: "audit", IDENTITY: "catalog", CATALOG: "catalog", DEPLOYMENT: "deployment"}
 # A person's session is not ended by a program's log-out, and nobody has this refresh token.
-NOT_OK = {"Logout": "permission_denied", "Refresh": "unauthenticated"}
+NOT_OK = {
+    "ChangePassword": "permission_denied",
+    "Logout": "permission_denied",
+    "Refresh": "unauthenticated",
+}
 
 ALWAYS = (
     "grpc.health.v1.Health",
@@ -71,7 +75,7 @@ class Curl:
         name = method.split("/")[2]
         if name in {"LogAction", "LogActions", "GetAggregateSequences"}:
             return self.writer
-        return self.program if name == "Logout" else self.admin
+        return self.program if name in {"Logout", "ChangePassword"} else self.admin
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -43,13 +43,20 @@ METHODS = sorted(product_methods())
 LEAST_COMPLAINTS = 20
 LOGIN = f"/{IDENTITY}/Login"
 LOGOUT = f"/{IDENTITY}/Logout"
+CHANGE_PASSWORD = f"/{IDENTITY}/ChangePassword"
 EXPORT = f"/{AUDIT}/ExportAuditLogs"
 REFRESH = f"/{IDENTITY}/Refresh"
 # A session is what a log-in makes; all others rehearse, or write audit entries only.
 MADE_BY = {LOGIN: {"sessions", "refresh_tokens"}}
-# What a request is answered with that nothing can make valid: there is no session to end, or
-# the token is nobody's.
-NOT_OK = {REFRESH: Code.UNAUTHENTICATED, LOGOUT: Code.PERMISSION_DENIED}
+# What a request is answered with that nothing can make valid: a program has neither session nor
+# password, and the token is nobody's.
+NOT_OK = {
+    REFRESH: Code.UNAUTHENTICATED,
+    LOGOUT: Code.PERMISSION_DENIED,
+    CHANGE_PASSWORD: Code.PERMISSION_DENIED,
+}
+# After so many wrong passwords the right one has to wait like any other.
+IN_TIME = {LOGIN: frozenset({Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED})}
 
 # What no caller may read: SQL, files, classes, exceptions, addresses in memory, hashes.
 INSIDE = re.compile(
@@ -76,8 +83,8 @@ class Corpus:
 
     def caller(self, method: str) -> Metadata:
         """Return who may make a call: the ledger is written by programs, and a person's session
-        must not be ended by the cases of Logout."""
-        if method == LOGOUT:
+        must not be ended by the cases of Logout, nor its password be changed."""
+        if method in {LOGOUT, CHANGE_PASSWORD}:
             return self.program
         return self.writer if self.is_written_by_programs(method) else self.admin
 
@@ -163,7 +170,7 @@ def complaint(case: Case, answer: Answer, as_ever: Answer) -> str:
     """Return what is wrong with an answer, or nothing."""
     if answer.code is Code.RESOURCE_EXHAUSTED and case.is_large and not answer.reason:
         return ""  # gRPC itself refuses what is over the server's limit
-    allowed = {as_ever.code}
+    allowed = {as_ever.code} | IN_TIME.get(case.method, frozenset())
     match case.expected:
         case Expected.REFUSED:
             allowed = {Code.INVALID_ARGUMENT}

@@ -49,14 +49,16 @@ UNFORESEEN_CODES: Final = SOUGHT_CODES | {
 _NAMING = """
     id leaf_index team owner user service environment release target_release runbook deployment
     approvers approver deployed_by approval rollback pipeline_stage deployment_metric
-    service_account api_token_id stage event_id aggregate aggregate_seq aggregates
-    occurred_at status outcome
+    service_account api_token_id session_id users stage event_id aggregate aggregate_seq aggregates
+    occurred_at status outcome teams services releases from_release to_release deployment_id
 """
 NAMING: Final = frozenset(_NAMING.split())
 COMPARED: Final = {
     "etag": UNFORESEEN_CODES,
     "username": frozenset({Code.OK, Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED}),
-    "password": frozenset({Code.OK, Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED}),
+    "password": frozenset(
+        {Code.OK, Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED, Code.INVALID_ARGUMENT}
+    ),
     "refresh_token": frozenset({Code.UNAUTHENTICATED}),
     "leaf_index": SOUGHT_CODES | {Code.OUT_OF_RANGE},
     # Places in the tree of this moment, and what only its key can have signed.
@@ -64,6 +66,12 @@ COMPARED: Final = {
         ("tree_size", "from_size", "to_size", "level", "tile", "width"),
         frozenset({Code.OK, Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE}),
     ),
+    # Expressions have a grammar; executions do not end in the future; versions may not be there.
+    **dict.fromkeys(
+        ("filter", "order_by", "started_at", "finished_at", "update_mask"),
+        frozenset({Code.OK, Code.INVALID_ARGUMENT}),
+    ),
+    **dict.fromkeys(("version", "draft"), frozenset({Code.OK, Code.FAILED_PRECONDITION})),
     "known_checkpoint": frozenset({Code.OK, Code.INVALID_ARGUMENT}),
 }
 TOKENS: Final = frozenset({"page_token", "resume_token"})
@@ -118,7 +126,10 @@ class Place:
                 message = message[0] if message else message.add()
         name = self.field.name
         many = value if isinstance(value, list) else [value]
-        if self.field.is_repeated:
+        if is_map(self.field):
+            message.ClearField(name)
+            getattr(message, name).update(value)
+        elif self.field.is_repeated:
             message.ClearField(name)
             getattr(message, name).extend(many)
         elif self.field.message_type is not None:
@@ -150,8 +161,15 @@ def places(message: Any, above: tuple[FieldDescriptor, ...] = ()) -> Iterator[Pl
         path = (*above, field)
         yield Place(path)
         inner = field.message_type
-        if inner is not None and not inner.full_name.startswith("google.protobuf."):
+        if inner is None or is_map(field):
+            continue
+        if not inner.full_name.startswith("google.protobuf."):
             yield from places(inner, path)
+
+
+def is_map(field: FieldDescriptor) -> bool:
+    """Say whether a field is a map, which is a list of pairs on the wire."""
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
 def cases(method: str, valid: Message) -> Iterator[Case]:
@@ -170,14 +188,13 @@ _Found = Iterator[tuple[str, bytes, Expected, str]]
 
 def _of_place(place: Place, valid: Message) -> _Found:
     field, rules = place.field, place.rules
+    if is_map(field):
+        yield from _maps(place, valid)
+        return
     if field.is_repeated:
         yield from _lists(place, valid)
-    kind = field.message_type.full_name if field.message_type is not None else ""
-    if kind == "google.protobuf.Timestamp":
-        for label, moment, right in values.times():
-            yield label, place.set(valid, moment), _verdict(place, right=right), ""
-    elif kind == "google.protobuf.Struct":
-        yield from _structs(place, valid)
+    if field.message_type is not None:
+        yield from _messages(place, valid)
     elif field.type == FieldDescriptor.TYPE_STRING:
         yield from _texts(place, valid)
     elif field.enum_type is not None:
@@ -195,6 +212,21 @@ def _of_place(place: Place, valid: Message) -> _Found:
     wrong_kind = wire.FIXED32 if field.type != FieldDescriptor.TYPE_FIXED32 else wire.FIXED64
     fragment = wire.tag(field.number, wrong_kind) + b"abcdabcd"[: 4 if wrong_kind == 5 else 8]
     yield "wrong wire type", place.append(valid, fragment), Expected.UNFORESEEN, ""
+
+
+def _messages(place: Place, valid: Any) -> _Found:
+    assert place.field.message_type is not None
+    kind = place.field.message_type.full_name
+    if kind == "google.protobuf.Timestamp":
+        for label, moment, right in values.times():
+            yield label, place.set(valid, moment), _verdict(place, right=right), ""
+    elif kind == "google.protobuf.FieldMask":
+        for label, paths, right in values.masks(valid.DESCRIPTOR.fields[1].name):
+            made = type(valid)().update_mask
+            made.paths.extend(paths)
+            yield label, place.set(valid, made), _verdict(place, right=right), ""
+    elif kind == "google.protobuf.Struct":
+        yield from _structs(place, valid)
 
 
 def _texts(place: Place, valid: Message) -> _Found:
@@ -239,6 +271,24 @@ def _lists(place: Place, valid: Message) -> _Found:
             yield f"{count} items", place.set(valid, items), _verdict(place, right=right), ""
 
 
+def _maps(place: Place, valid: Message) -> _Found:
+    rules = place.field.GetOptions().Extensions[validate_pb2.field].map
+    for label, text in values.texts(rules.keys.string, names=False):
+        right = values.permits_text(rules.keys, text)
+        yield f"key {label}", place.set(valid, {text: "x"}), _verdict(place, right=right), text
+    for label, text in values.texts(rules.values.string, names=False):
+        right = values.permits_text(rules.values, text)
+        yield f"value {label}", place.set(valid, {"x": text}), _verdict(place, right=right), text
+    for count in (0, rules.max_pairs, rules.max_pairs + 1):
+        pairs = {f"k{number}": "x" for number in range(count)}
+        right = count <= rules.max_pairs
+        yield f"{count} pairs", place.set(valid, pairs), _verdict(place, right=right), ""
+    for label, raw in values.MALFORMED_TEXT.items():
+        pair = wire.block(1, raw) + wire.block(2, b"x")
+        fragment = wire.block(place.field.number, pair)
+        yield f"key {label}", place.append(valid, fragment), Expected.REFUSED, ""
+
+
 def _verdict(place: Place, *, right: bool) -> Expected:
     if not right:
         return Expected.REFUSED
@@ -274,9 +324,12 @@ def _bytes(method: str, valid: Message) -> Iterator[Case]:
 
 
 def _never_stored(valid: Message) -> bytes:
-    """Return `validate_only` as bytes: at the end of a request it wins over what was before."""
+    """Return `validate_only` as bytes: at the end of a request it wins over what was before.
+
+    Many times, as text whose length has become larger than it is takes in what follows.
+    """
     field = valid.DESCRIPTOR.fields_by_name.get("validate_only")
-    return b"" if field is None else wire.tag(field.number, wire.VARINT) + b"\x01"
+    return b"" if field is None else (wire.tag(field.number, wire.VARINT) + b"\x01") * 128
 
 
 def mutated(raw: bytes, source: random.Random) -> bytes:

@@ -22,6 +22,10 @@ LAST_SECOND = 253_402_300_799
 
 UUID_FORM = r"(?ai)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
+# As much of RFC 3986 as tells the values below apart.
+MAIL_FORM = r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*"
+URI_FORM = r"(?a)[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?#@!$&'()*+,;=%\[\]-]*"
+
 _UUID = "018f4e6a-1111-7aaa-8bbb-0123456789ab"
 
 TEXTS = {
@@ -125,6 +129,8 @@ def permits_text(rules: validate_pb2.FieldRules, value: str) -> bool:
             re.search(pattern, value, re.ASCII),
             not wanted.uuid or re.fullmatch(UUID_FORM, value),
             not wanted.ip or _is_ip(value),
+            not wanted.uri or re.fullmatch(URI_FORM, value),
+            not wanted.email or re.fullmatch(MAIL_FORM, value),
             not allowed or value in allowed,
         )
     )
@@ -181,6 +187,26 @@ def permits_enum(rules: validate_pb2.FieldRules, field: FieldDescriptor, value: 
         and value not in rules.enum.not_in
         and (not allowed or value in allowed)
     )
+
+
+def masks(field: str) -> Iterator[tuple[str, list[str], bool]]:
+    """Yield paths of update masks, and whether they can be right; `field` can be changed."""
+    yield "no path", [], True
+    yield "everything", ["*"], True
+    yield "twice", [field, field], True
+    yield "everything and more", ["*", field], False
+    for path in (
+        "",
+        "nothing",
+        f"{field}.inside",
+        "etag",
+        "update_mask",
+        "Name",
+        "a\0b",
+        "x" * 300,
+    ):
+        yield f"path {path[:20]!r}", [path], False
+    yield "10,000 paths", [f"p{number}" for number in range(10_000)], False
 
 
 def times() -> Iterator[tuple[str, Timestamp, bool]]:

@@ -9,7 +9,7 @@ from shared.setting_values import driver_url
 # What the product writes about calls, refused ones included, rather than because of them.
 RECORDS = frozenset(
     {
-        *("audit_log_head", "audit_event_keys", "audit_logs", "outbox", "login_failures"),
+        *("audit_log_head", "audit_event_keys", "audit_logs", "outbox", "login_throttles"),
         *("merkle_tiles", "audit_checkpoints"),
     }
 )

@@ -40,6 +40,17 @@ class Made:
     token: str
     entry: str
     runbook: str
+    written: str
+    unused: "Unused"
+
+
+@dataclass
+class Unused:
+    """Names of things that nothing refers to, so that they can be archived and deleted."""
+
+    team: str
+    service: str
+    environment: str
 
 
 class Maker:
@@ -157,6 +168,29 @@ class Maker:
             answer = await self._platform.catalog.CreateRunbook(request, **self._how)
         return str(answer.runbook.id)
 
+    async def written(self, service: str) -> str:
+        """Make a runbook with a published version, a draft and two executions; return its id."""
+        request = catalog.CreateRunbookRequest(service=service, title="Written", content="Look.")
+        made = (await self._platform.catalog.CreateRunbook(request, **self._how)).runbook.id
+        publishing = catalog.PublishRunbookRequest(runbook=made)
+        await self._platform.catalog.PublishRunbook(publishing, **self._how)
+        update = catalog.UpdateRunbookRequest(runbook=made, content="Look again.")
+        await self._platform.catalog.UpdateRunbook(update, **self._how)
+        for outcome in (catalog.RUNBOOK_OUTCOME_SUCCEEDED, catalog.RUNBOOK_OUTCOME_FAILED):
+            execution = catalog.RecordRunbookExecutionRequest(runbook=made, outcome=outcome)
+            await self._platform.catalog.RecordRunbookExecution(execution, **self._how)
+        return str(made)
+
+    async def unused(self) -> Unused:
+        """Make things that nothing refers to; the environment is beyond all others."""
+        team = catalog.CreateTeamRequest(name="Corpus Unused")
+        await self._platform.catalog.CreateTeam(team, **self._how)
+        environment = catalog.CreateEnvironmentRequest(
+            name="Corpus Unused", type=catalog.ENVIRONMENT_TYPE_DEV, promotion_order=1000
+        )
+        await self._platform.catalog.CreateEnvironment(environment, **self._how)
+        return Unused(team.name, await self.service(), environment.name)
+
     async def everything(self, writer: Metadata) -> Made:
         """Make what the requests are about."""
         service = await self.service()
@@ -192,6 +226,8 @@ class Maker:
             token=token.api_token.id,
             entry=logged.audit_log.id,
             runbook=runbook,
+            written=await self.written(service),
+            unused=await self.unused(),
         )
 
 

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 
 from google.protobuf.message import Message
 from release_manager.audit.v1 import audit_pb2 as audit
-from release_manager.catalog.v1 import catalog_pb2 as catalog
-from release_manager.common.v1 import access_pb2
 from release_manager.deployment.v1 import deployment_pb2 as deployment
 from release_manager.identity.v1 import identity_pb2 as identity
 
-from tests.support.platform import AUDIT, CATALOG, DEPLOYMENT, IDENTITY, PASSWORD, Platform
+from tests.support.platform import AUDIT, CATALOG, DEPLOYMENT, IDENTITY, Platform
 from tests.support.raw_calls import Metadata
-from tests.support.things_made import COMMIT, DEV, Made, Maker, event
+from tests.support.things_made import DEV, Made, Maker, event
+from tests.support.valid_catalog_requests import catalog_requests
+from tests.support.valid_identity_requests import identity_requests
 
 
 async def valid_requests(
@@ -25,8 +25,8 @@ async def valid_requests(
     made = await Maker(platform, admin).everything(writer)
     groups = {
         AUDIT: _audit(made),
-        IDENTITY: _identity(made),
-        CATALOG: _catalog(made),
+        IDENTITY: identity_requests(made, await _session_of(platform, admin)),
+        CATALOG: catalog_requests(made),
         DEPLOYMENT: _deployment(made) | _deployment_reads(made),
     }
     return {
@@ -34,6 +34,13 @@ async def valid_requests(
         for service, requests in groups.items()
         for name, request in requests.items()
     }
+
+
+async def _session_of(platform: Platform, admin: Metadata) -> str:
+    """Return one of two sessions of the admin; it is only rehearsed to end."""
+    await platform.log_in("admin")
+    answer = await platform.identity.ListSessions(identity.ListSessionsRequest(), metadata=admin)
+    return str(answer.sessions[0].id)
 
 
 def _audit(made: Made) -> dict[str, Message]:
@@ -51,63 +58,6 @@ def _audit(made: Made) -> dict[str, Message]:
         "GetTile": audit.GetTileRequest(width=1),
         "VerifyLedger": audit.VerifyLedgerRequest(),
         "GetAggregateSequences": audit.GetAggregateSequencesRequest(aggregates=["team:1"]),
-    }
-
-
-def _identity(made: Made) -> dict[str, Message]:
-    return {
-        "Login": identity.LoginRequest(username="viewer2", password=PASSWORD),
-        "Refresh": identity.RefreshRequest(refresh_token="a" * 43),
-        "Logout": identity.LogoutRequest(),
-        "WhoAmI": identity.WhoAmIRequest(),
-        "GetUser": identity.GetUserRequest(user="dev1"),
-        "ListUsers": identity.ListUsersRequest(),
-        "CreateServiceAccount": identity.CreateServiceAccountRequest(
-            name="corpus-new", owner="dev1", role=access_pb2.ROLE_VIEWER, validate_only=True
-        ),
-        "GetServiceAccount": identity.GetServiceAccountRequest(service_account=made.account),
-        "ListServiceAccounts": identity.ListServiceAccountsRequest(),
-        "CreateApiToken": identity.CreateApiTokenRequest(
-            service_account=made.account, description="rehearsal", validate_only=True
-        ),
-        "ListApiTokens": identity.ListApiTokensRequest(service_account=made.account),
-        "RevokeApiToken": identity.RevokeApiTokenRequest(
-            api_token_id=made.token, validate_only=True
-        ),
-    }
-
-
-def _catalog(made: Made) -> dict[str, Message]:
-    service = made.published.partition("@")[0]
-    return {
-        "CreateTeam": catalog.CreateTeamRequest(name="Corpus", validate_only=True),
-        "GetTeam": catalog.GetTeamRequest(team="platform"),
-        "ListTeams": catalog.ListTeamsRequest(),
-        "CreateService": catalog.CreateServiceRequest(
-            name="corpus-new", team="Platform", validate_only=True
-        ),
-        "GetService": catalog.GetServiceRequest(service=service),
-        "ListServices": catalog.ListServicesRequest(),
-        "CreateEnvironment": catalog.CreateEnvironmentRequest(
-            name="Corpus",
-            type=catalog.ENVIRONMENT_TYPE_DEV,
-            promotion_order=7,
-            validate_only=True,
-        ),
-        "GetEnvironment": catalog.GetEnvironmentRequest(environment="prod"),
-        "ListEnvironments": catalog.ListEnvironmentsRequest(),
-        "CreateRelease": catalog.CreateReleaseRequest(
-            service=service, version="9.0.0", commit=COMMIT, validate_only=True
-        ),
-        "GetRelease": catalog.GetReleaseRequest(release=made.published),
-        "ListReleases": catalog.ListReleasesRequest(),
-        "PublishRelease": catalog.PublishReleaseRequest(release=made.draft, validate_only=True),
-        "CreateRunbook": catalog.CreateRunbookRequest(
-            service=service, title="New", content="Look.", tags=["corpus"], validate_only=True
-        ),
-        "GetRunbook": catalog.GetRunbookRequest(runbook=made.runbook),
-        "ListRunbooks": catalog.ListRunbooksRequest(),
-        "ReconcileAudit": catalog.ReconcileAuditRequest(),
     }
 
 

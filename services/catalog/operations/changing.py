@@ -49,11 +49,13 @@ async def store(  # noqa: PLR0913  (what an entry says besides the change itself
     taken: Mapping[str, DomainError] | None = None,
     category: Category = Category.CHANGE,
     details: Mapping[str, Any] | None = None,
+    unsaid: Mapping[str, Any] | None = None,
 ) -> R:
     """Write what differs between two states of a locked resource, and record it.
 
     Returns `after` with its new version, or `before` when nothing differs, which changes nothing.
-    Raises what `taken` says for a broken constraint, by its name.
+    `unsaid` are further columns, which the entry keeps silent about: hashes of passwords. Raises
+    what `taken` says for a broken constraint, by its name.
     """
     table = AGGREGATES[kind]
     columns = inspect(table).columns.keys()
@@ -63,6 +65,7 @@ async def store(  # noqa: PLR0913  (what an entry says besides the change itself
         for name in names
         if getattr(after, name) != getattr(before, name)
     }
+    values |= unsaid or {}
     differences = changes_between(before, after)
     if not values and not differences["after"]:
         return before

@@ -19,17 +19,19 @@ def first_version(change: Change) -> dict[str, Any]:
     return {"id": new_id(), "row_version": 1, **times}
 
 
-async def create(
+async def create(  # noqa: PLR0913, PLR0917  (what a row and an entry are made of)
     change: Change,
     kind: str,
     resource: Resource,
     taken: Mapping[str, DomainError],
     category: Category = Category.CHANGE,
+    unsaid: Mapping[str, Any] | None = None,
 ) -> None:
     """Insert a resource, an aggregate of this kind, and record its creation.
 
-    Raises what `taken` says for a broken constraint, by its name.
+    `unsaid` are further columns, which the entry keeps silent about. Raises what `taken` says for a
+    broken constraint, by its name.
     """
     with refused_as(taken):
-        await add_resource(change.tx, AGGREGATES[kind], resource)
+        await add_resource(change.tx, AGGREGATES[kind], resource, **(unsaid or {}))
     record_creation(change, kind, resource, category)

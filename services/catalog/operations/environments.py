@@ -17,6 +17,8 @@ KIND = "environment"
 _USED = {
     "fk_deployments_environment_id": "a deployment",
     "fk_runbooks_environment_id": "a runbook",
+    "fk_runbook_versions_environment_id": "a version of a runbook",
+    "fk_runbook_executions_environment_id": "an execution of a runbook",
     "fk_release_marks_environment_id": "a mark of a release",
 }
 

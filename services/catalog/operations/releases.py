@@ -21,6 +21,8 @@ MOST_COMPARED = 200
 _USED = {
     "fk_deployments_release_id": "a deployment",
     "fk_release_marks_release_id": "a mark",
+    "fk_rollbacks_from_release_id": "a rollback",
+    "fk_rollbacks_to_release_id": "a rollback",
 }
 
 

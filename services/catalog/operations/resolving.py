@@ -62,12 +62,17 @@ async def team_to_change(tx: AsyncConnection, reference: str) -> Team:
     return await _found("team", teams.find_locked, tx, reference)
 
 
+async def team_locked(tx: AsyncConnection, reference: str) -> Team:
+    """Return the team, archived or not, and keep it as it is; raises ResourceNotFound."""
+    return await _found("team", teams.find_shared, tx, reference)
+
+
 async def team_to_use(tx: AsyncConnection, reference: str) -> Team:
     """Return the team for something new to belong to, which keeps it from being archived meanwhile.
 
     Raises ResourceNotFound and ResourceArchived.
     """
-    found = await _found("team", teams.find_shared, tx, reference)
+    found = await team_locked(tx, reference)
     check_in_use("team", found, found.name)
     return found
 
@@ -146,11 +151,12 @@ async def user(tx: AsyncConnection, reference: str) -> User:
 
 
 async def active_person(tx: AsyncConnection, reference: str, field: str) -> User:
-    """Return an active person, as owners must be; `field` is the request's, for the error.
+    """Return an active person, as owners must be, who stays one until the transaction ends.
 
-    Raises ResourceNotFound, ReferenceInactive, or ValidationFailed for a program.
+    `field` is the request's, for the error. Raises ResourceNotFound, ReferenceInactive, or
+    ValidationFailed for a program.
     """
-    found = await user(tx, reference)
+    found = await _found("user", users.find_shared, tx, reference)
     if not found.active:
         raise ReferenceInactive(resource_type="user", resource=found.username)
     if found.kind != ActorKind.PERSON:

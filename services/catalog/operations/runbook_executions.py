@@ -67,11 +67,13 @@ class Occasion:
 async def record(change: Change, new: NewExecution) -> RunbookExecution:
     """Record an execution of the published version; it is a version of the runbook's aggregate.
 
-    Raises ResourceNotFound for what it names, RunbookLacks when nothing was published, and
-    ValidationFailed for times in the wrong order or in the future.
+    Raises ResourceNotFound and ResourceArchived for what it names, RunbookLacks when nothing was
+    published, and ValidationFailed for times in the wrong order or in the future.
     """
     started_at, finished_at = _times(change, new)
-    place = await resolving.environment(change.tx, new.environment) if new.environment else None
+    place = None
+    if new.environment:
+        place = await resolving.environment_to_use(change.tx, new.environment)
     runbook = await resolving.runbook_to_change(change.tx, new.runbook)
     changing.check_in_use("runbook", runbook, runbook.title)
     if runbook.version == runbooks.DRAFT:

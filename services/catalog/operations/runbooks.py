@@ -79,14 +79,14 @@ async def update(change: Change, wanted: Update) -> Runbook:
     `environment` among the values is a reference, empty for all. Raises ResourceNotFound,
     EtagMismatch, ResourceArchived, and ResourceExists for its title.
     """
-    runbook = await _to_change(change, wanted.reference, wanted.etag)
-    changing.check_in_use(KIND, runbook, runbook.title)
     values = dict(wanted.values)
-    if "environment" in values:
+    if "environment" in values:  # locked before the runbook, as everybody does
         reference = values["environment"]
         place = await resolving.environment_to_use(change.tx, reference) if reference else None
         values["environment_id"] = place.id if place else None
         values["environment"] = place.name if place else None
+    runbook = await _to_change(change, wanted.reference, wanted.etag)
+    changing.check_in_use(KIND, runbook, runbook.title)
     before = await runbooks.version(change.tx, runbook.id, DRAFT)
     base = before or _version_of(change, runbook)
     mine: dict[str, Any] = {

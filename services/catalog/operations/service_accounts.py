@@ -1,19 +1,22 @@
 """Service accounts: a program's user, who answers for it, and what it may do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from services.catalog.operations import creating, resolving
+from services.catalog.operations import changing, creating, resolving
+from services.catalog.operations.changing import Update
 from services.catalog.operations.creating import first_version
 from services.catalog.rules.resources import ServiceAccount, User
-from services.catalog.store import service_accounts
+from services.catalog.store import service_accounts, users
 from shared.db.engine import Database
 from shared.db.keyset import Page, PageRequest
 from shared.db.models import identity as tables
-from shared.errors import ResourceExists
+from shared.errors import ResourceExists, ResourceNotFound
 from shared.identity.actor import ActorKind, Role
 from shared.outbox.change import Change
 from shared.outbox.events import Category
 
+KIND = "service_account"
 MAIL_DOMAIN = "service.invalid"
 """Users have a mail address; `.invalid` never has a mailbox (RFC 2606)."""
 
@@ -50,12 +53,42 @@ async def create(change: Change, new: NewServiceAccount) -> ServiceAccount:
     )
     await creating.create(
         change,
-        "service_account",
+        KIND,
         account,
         {"uq_service_accounts_name": _taken(new)},
         Category.SECURITY,
     )
     return account
+
+
+async def update(change: Change, wanted: Update) -> ServiceAccount:
+    """Change an account, and with its role the user that stands for it.
+
+    Raises ResourceNotFound, EtagMismatch, and what `resolving.active_person` raises for the owner.
+    """
+    values: dict[str, Any] = dict(wanted.values)
+    if "owner" in values:
+        owner = await resolving.active_person(change.tx, values["owner"], "owner")
+        values |= {"owner_id": owner.id, "owner": owner.username}
+    if "scopes" in values:
+        values["scopes"] = tuple(sorted(values["scopes"]))
+    account = await _to_change(change, wanted.reference, wanted.etag)
+    return await _store(change, "update", account, replace(account, **values))
+
+
+async def deactivate(change: Change, reference: str, etag: str) -> ServiceAccount:
+    """Deactivate an account, so that its tokens stop working.
+
+    One that is not active stays so. Raises ResourceNotFound and EtagMismatch.
+    """
+    account = await _to_change(change, reference, etag)
+    return await _store(change, "deactivate", account, replace(account, active=False))
+
+
+async def reactivate(change: Change, reference: str, etag: str) -> ServiceAccount:
+    """Let an account work again; raises ResourceNotFound and EtagMismatch."""
+    account = await _to_change(change, reference, etag)
+    return await _store(change, "reactivate", account, replace(account, active=True))
 
 
 async def get(db: Database, reference: str) -> ServiceAccount:
@@ -72,6 +105,28 @@ async def page(db: Database, owner: str, at: PageRequest) -> Page[ServiceAccount
             person = await resolving.user(tx, owner)
             filters.append(tables.ServiceAccount.owner_id == person.id)
         return await service_accounts.listed(tx, filters, at)
+
+
+async def _to_change(change: Change, reference: str, etag: str) -> ServiceAccount:
+    """Return an account, locked after its user, of whom its role and state are."""
+    known = await resolving.service_account(change.tx, reference)
+    await users.find_locked(change.tx, str(known.user_id))
+    account = await resolving.service_account_to_change(change.tx, str(known.id))
+    changing.check_etag(KIND, account, etag)
+    return account
+
+
+async def _store(
+    change: Change, action: str, before: ServiceAccount, after: ServiceAccount
+) -> ServiceAccount:
+    """Write an account and, as far as it differs, its user: an entry for each."""
+    user = await users.find(change.tx, str(before.user_id))
+    if user is None:
+        raise ResourceNotFound(resource_type="user", resource=before.user_id)
+    changed = replace(user, role=after.role, active=after.active)
+    security = Category.SECURITY
+    await changing.store(change, "user", action, user, changed, category=security)
+    return await changing.store(change, KIND, action, before, after, category=security)
 
 
 async def _create_user(change: Change, new: NewServiceAccount) -> User:

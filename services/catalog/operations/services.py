@@ -137,8 +137,18 @@ async def archive(change: Change, reference: str, etag: str) -> Service:
 
 
 async def unarchive(change: Change, reference: str, etag: str) -> Service:
-    """Take a service out of the archive; raises ResourceNotFound and EtagMismatch."""
-    return await changing.unarchive(change, KIND, await _to_change(change, reference, etag))
+    """Take a service out of the archive.
+
+    Raises ResourceNotFound, EtagMismatch, and ResourceArchived while its team is archived.
+    """
+    # Teams are locked before services. Nobody gives an archived service another team, so the team
+    # that is read here is the one that it has when it is locked.
+    team_id = str((await resolving.service(change.tx, reference)).team_id)
+    team = await resolving.team_locked(change.tx, team_id)
+    service = await _to_change(change, reference, etag)
+    if service.archived_at is not None:
+        changing.check_in_use("team", team, team.name)
+    return await changing.unarchive(change, KIND, service)
 
 
 async def delete(change: Change, reference: str, etag: str) -> None:

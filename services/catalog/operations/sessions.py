@@ -4,16 +4,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from sqlalchemy import func, select
+
+from services.catalog.operations import refusals, resolving
 from services.catalog.operations.logins import Attempt, Refusal
 from services.catalog.operations.recording import aggregate
-from services.catalog.rules.resources import User
+from services.catalog.rules.resources import Session, User
 from services.catalog.store import sessions as store
 from services.catalog.store import users
 from services.catalog.store.writing import add, raise_version
+from shared.db.engine import Database
+from shared.db.keyset import Page, PageRequest
 from shared.db.models import identity as tables
-from shared.errors import LoginRefused, NotPermitted, TokenRejected
+from shared.errors import LoginRefused, NotPermitted, ResourceNotFound, TokenRejected
 from shared.identity.access_tokens import AccessToken, AccessTokens
-from shared.identity.actor import ActorKind
+from shared.identity.actor import Actor, ActorKind, Role
 from shared.identity.opaque_tokens import OpaqueToken, digest_of, new_refresh_token
 from shared.ids import new_id
 from shared.outbox.change import Change
@@ -39,29 +44,35 @@ class Sessions:
     def __init__(self, tokens: AccessTokens, lifetime: timedelta) -> None:
         """Issue access tokens by `tokens`."""
         self._tokens = tokens
-        self._lifetime = lifetime
+        self.lifetime = lifetime
 
     async def open(self, change: Change, attempt: Attempt) -> Started | None:
         """Start a session for whoever has logged in.
 
         A refused log-in is recorded and answered with LoginRefused; None stands for its answer.
         """
+        refusal = attempt.refusal or await refusal_now(change, attempt)
         found = attempt.user
         user = await users.find(change.tx, str(found.user_id)) if found is not None else None
-        refusal = attempt.refusal
-        if refusal is None and (user is None or not user.active):
-            refusal = Refusal.CANNOT_LOG_IN
         if found is None or user is None or refusal is not None:
-            _record_refusal(change, attempt, refusal or Refusal.UNKNOWN_USER)
+            await refusals.record(change, attempt, refusal or Refusal.UNKNOWN_USER)
             change.refuse(LoginRefused())
             return None
         if attempt.check.rehashed is not None and found.password_hash is not None:
             rehashed = attempt.check.rehashed
             await users.replace_hash(change.tx, user.id, found.password_hash, rehashed)
         session_id = new_id()
-        await add(change.tx, tables.Session, change.now, id=session_id, user_id=user.id)
+        await add(
+            change.tx,
+            tables.Session,
+            change.now,
+            id=session_id,
+            user_id=user.id,
+            ip_address=change.call.ip_address,
+            user_agent=change.call.user_agent,
+        )
         _record(change, session_id, 1, "login", user.id, username=user.username)
-        return await self._pair(change, user, session_id, change.now + self._lifetime)
+        return await self._pair(change, user, session_id, change.now + self.lifetime)
 
     async def refresh(self, change: Change, token: str) -> Started | None:
         """Exchange a refresh token for a new pair; every other one of the session is used up.
@@ -81,7 +92,21 @@ class Sessions:
         if user is None or not user.active or change.now >= given.expires_at:
             raise TokenRejected
         await store.use_up(change.tx, session.id, change.now)
-        return await self._pair(change, user, session.id, session.created_at + self._lifetime)
+        await store.note_refresh(change.tx, session.id, change.now)
+        return await self._pair(change, user, session.id, session.created_at + self.lifetime)
+
+    async def page(self, db: Database, actor: Actor, user: str, at: PageRequest) -> Page[Session]:
+        """Return a page of the caller's sessions that are not over, or of another user's.
+
+        Raises ResourceNotFound, and NotPermitted for somebody else's unless the caller is an admin.
+        """
+        async with db.snapshot() as tx:
+            found = await resolving.user(tx, user or str(actor.user_id))
+            if found.id != actor.user_id and actor.role < Role.ADMIN:
+                because = "they are somebody else's; ask an admin"
+                raise NotPermitted(action="list these sessions", because=because)
+            now = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
+            return await store.listed(tx, found.id, now - self.lifetime, at)
 
     async def _pair(
         self, change: Change, user: User, session_id: UUID, ends_at: datetime
@@ -112,7 +137,45 @@ async def end(change: Change) -> None:
         await _revoke(change, session, "logout")
 
 
-async def _presented(change: Change, token: str) -> tuple[store.Session, store.RefreshToken]:
+async def revoke(change: Change, session_id: UUID) -> None:
+    """End a session of the caller, or of anybody for an admin; one that is over stays as it is.
+
+    Raises ResourceNotFound, for somebody else's as well.
+    """
+    actor = change.actor
+    session = await store.locked(change.tx, session_id)
+    if session is None or (session.user_id != actor.user_id and actor.role < Role.ADMIN):
+        raise ResourceNotFound(resource_type="session", resource=session_id)
+    if session.revoked_at is None:
+        await _revoke(change, session, "revoked")
+
+
+async def end_all(change: Change, user_id: UUID, because: str, *, but: UUID | None = None) -> None:
+    """End the sessions of a user `but` one: each is an aggregate, and has an entry."""
+    revoked = await store.revoke_all(change.tx, user_id, change.now, because, but=but)
+    for session_id, version in revoked:
+        _record(change, session_id, version, "revoke", user_id, reason=because)
+
+
+async def refusal_now(change: Change, attempt: Attempt) -> Refusal | None:
+    """Return what has come between comparing the password and now; locks the user.
+
+    Without the lock a session could begin just after all of the user's were ended.
+    """
+    found = attempt.user
+    if found is None:
+        return Refusal.UNKNOWN_USER
+    to_change = attempt.check.rehashed is not None
+    current = await users.credentials_locked(change.tx, found.user_id, to_change=to_change)
+    if current is None or not current.may_log_in:
+        return Refusal.CANNOT_LOG_IN
+    # Another cost of the same password is a new hash, but no new version.
+    same_version = current.row_version == found.row_version
+    same_hash = current.password_hash == found.password_hash
+    return None if same_version or same_hash else Refusal.WRONG_PASSWORD
+
+
+async def _presented(change: Change, token: str) -> tuple[Session, store.RefreshToken]:
     """Return the session of a refresh token, locked, and the token as it stands under the lock."""
     digest = digest_of(token)
     session_id = await store.session_of(change.tx, digest)
@@ -123,7 +186,7 @@ async def _presented(change: Change, token: str) -> tuple[store.Session, store.R
     return session, given
 
 
-async def _revoke(change: Change, session: store.Session, because: str) -> None:
+async def _revoke(change: Change, session: Session, because: str) -> None:
     version, _ = await raise_version(
         change.tx,
         tables.Session,
@@ -147,23 +210,6 @@ def _record(
             resource_id=str(session_id),
             details=details,
             user_id=user_id,
-            category=Category.SECURITY,
-        )
-    )
-
-
-def _record_refusal(change: Change, attempt: Attempt, refusal: Refusal) -> None:
-    """Record a refused log-in, which is an aggregate of its own with this one version."""
-    login_id = new_id()
-    change.record(
-        Event(
-            action="login_refused",
-            aggregate=aggregate("login", login_id),
-            aggregate_seq=1,
-            resource_type="login",
-            resource_id=str(login_id),
-            details={"username": attempt.username, "reason": refusal},
-            user_id=attempt.user.user_id if attempt.user is not None else None,
             category=Category.SECURITY,
         )
     )

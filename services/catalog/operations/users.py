@@ -1,10 +1,12 @@
 """Users, read."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from services.catalog.operations import resolving
 from services.catalog.rules.resources import User
 from services.catalog.store import users
+from services.catalog.store.reading import Listing
 from shared.db.engine import Database
 from shared.db.keyset import Page, PageRequest
 from shared.db.models import identity as tables
@@ -19,6 +21,7 @@ class UserFilter:
     role: Role | None = None
     kind: ActorKind | None = None
     active: bool | None = None
+    listing: Listing = field(default_factory=Listing)
 
 
 async def get(db: Database, reference: str) -> User:
@@ -27,8 +30,17 @@ async def get(db: Database, reference: str) -> User:
         return await resolving.user(tx, reference)
 
 
+async def each(db: Database, references: Sequence[str]) -> list[User]:
+    """Return users by user names or ids, in that order; raises ResourceNotFound."""
+    async with db.snapshot() as tx:
+        return await resolving.each("user", users.find_each, tx, references)
+
+
 async def page(db: Database, wanted: UserFilter, at: PageRequest) -> Page[User]:
-    """Return a page of the users asked for; raises ResourceNotFound for the team."""
+    """Return a page of the users asked for.
+
+    Raises ResourceNotFound for the team, and ExpressionInvalid.
+    """
     filters = []
     async with db.snapshot() as tx:
         if wanted.team:
@@ -39,4 +51,4 @@ async def page(db: Database, wanted: UserFilter, at: PageRequest) -> Page[User]:
             filters.append(tables.User.kind == wanted.kind)
         if wanted.active is not None:
             filters.append(tables.User.active.is_(wanted.active))
-        return await users.listed(tx, filters, at)
+        return await users.listed(tx, filters, wanted.listing, at)

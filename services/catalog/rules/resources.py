@@ -215,6 +215,20 @@ class User(Resource):
     kind: str
     team_id: UUID | None
     team: str | None
+    password_change_required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A log-in and what was refreshed from it."""
+
+    id: UUID
+    user_id: UUID
+    created_at: datetime
+    revoked_at: datetime | None
+    refreshed_at: datetime | None = None
+    ip_address: str | None = None
+    user_agent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,3 +267,4 @@ class Credentials:
     username: str
     password_hash: str | None = field(repr=False)
     may_log_in: bool
+    row_version: int

@@ -1,7 +1,5 @@
 """Environments, read and locked."""
 
-from collections.abc import Sequence
-
 from sqlalchemy import exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -64,11 +62,6 @@ async def find_locked(tx: AsyncConnection, reference: str) -> Environment | None
 async def find_shared(tx: AsyncConnection, reference: str) -> Environment | None:
     """Return the environment like `find`, and keep it as it is until the transaction ends."""
     return await one(tx, Environment, _named(reference).with_for_update(read=True))
-
-
-async def find_each(tx: AsyncConnection, references: Sequence[str]) -> list[Environment | None]:
-    """Return the environment of each id or name."""
-    return await reading.each_named(tx, Environment, _QUERY, _environment, references)
 
 
 async def listed(

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Row, and_, func, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.catalog.rules.resources import Release, ReleaseStatus
@@ -43,7 +44,7 @@ _QUERY = (
     .join(User, User.id == _release.created_by)
 )
 # Drafts have no time of publication; in that order they come before everything published.
-_PUBLISHED = func.coalesce(_release.published_at, literal_column("'epoch'::timestamptz"))
+_PUBLISHED = func.coalesce(_release.published_at, literal_column(tables.EPOCH))
 _FIELDS = Fields(
     filters={
         "service": NamedField(_release.service_id, tables.Service.name),
@@ -86,8 +87,17 @@ async def find_locked(tx: AsyncConnection, reference: str) -> Release | None:
 
 
 async def find_each(tx: AsyncConnection, references: Sequence[str]) -> list[Release | None]:
-    """Return the release of each id or `service@version`; one statement for all of them."""
-    rows = await tx.execute(_QUERY.where(or_(*map(_same, references))))
+    """Return the release of each id or `service@version`, with a statement for either kind."""
+    ids = [given for reference in references if (given := parse_id(reference)) is not None]
+    named = [_parts(reference) for reference in references if parse_id(reference) is None]
+    rows: list[Row[*tuple[Any, ...]]] = []
+    if ids:
+        rows += await tx.execute(_QUERY.where(_release.id.in_(ids)))
+    if named:
+        pairs = [(service.lower(), version) for service, version in named]
+        name = func.lower(tables.Service.name)
+        of_them = name.in_({service for service, _version in pairs})
+        rows += await tx.execute(_QUERY.where(of_them, tuple_(name, _release.version).in_(pairs)))
     found: dict[str, Release] = {}
     for row in rows:
         release = value_of(Release, row)

@@ -129,12 +129,6 @@ async def find_locked(tx: AsyncConnection, runbook_id: UUID) -> Runbook | None:
     return await one(tx, Runbook, query)
 
 
-async def find_shared(tx: AsyncConnection, runbook_id: UUID) -> Runbook | None:
-    """Return the runbook like `find`, and keep it as it is until the transaction ends."""
-    query = _WHOLE.where(_runbook.id == runbook_id).with_for_update(read=True, of=_runbook)
-    return await one(tx, Runbook, query)
-
-
 async def listed(
     tx: AsyncConnection, chosen: RunbookFilter, wanted: Listing, at: PageRequest
 ) -> Page[Runbook]:

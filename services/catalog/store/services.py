@@ -193,10 +193,10 @@ async def _needs_of(tx: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, tupl
         select(_needs.service_id, _needs.needs_id, _service.name, _needs.minimum_version)
         .join(_service, _service.id == _needs.needs_id)
         .where(_needs.service_id.in_(ids))
-        .order_by(_NAME)
     )
     found: dict[UUID, tuple[Dependency, ...]] = {}
-    for row in rows:
+    # Sorted here and not by the database, whose collation may be any: equal needs compare equal.
+    for row in sorted(rows, key=lambda row: row.name):
         needed = Dependency(
             service_id=row.needs_id, service=row.name, minimum_version=row.minimum_version
         )

@@ -36,8 +36,13 @@ async def add(tx: AsyncConnection, table: type[Row], now: datetime, **values: An
     await tx.execute(insert(table).values(created_at=now, updated_at=now, **values))
 
 
-async def add_resource(tx: AsyncConnection, table: type[Versioned], resource: Resource) -> None:
-    """Insert a resource: the fields that the table has a column for.
+async def add_resource(
+    tx: AsyncConnection,
+    table: type[Versioned],
+    resource: Resource,
+    **more: Any,  # noqa: ANN401
+) -> None:
+    """Insert a resource: the fields that the table has a column for, and `more` columns.
 
     The others are names of what it refers to.
     """
@@ -48,7 +53,7 @@ async def add_resource(tx: AsyncConnection, table: type[Versioned], resource: Re
         if field.name in columns
     }
     stored = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
-    await tx.execute(insert(table).values(**stored))
+    await tx.execute(insert(table).values(**stored, **more))
 
 
 async def raise_version(

@@ -95,6 +95,7 @@ def release_facts(release: ReleaseRow) -> ReleaseFacts:
         published_at=release.published_at,
         bad_because=release.bad_because,
         irreversible=release.irreversible,
+        archived=release.archived,
     )
 
 

@@ -17,7 +17,7 @@ from services.deployment.rules.releases import ReleaseAction, ReleaseStatus
 from services.deployment.rules.stages import PIPELINE, pipeline_of
 from services.deployment.store import children, histories, locks, references, writing
 from services.deployment.store.references import NamedPerson
-from shared.errors import FieldViolation, ValidationFailed
+from shared.errors import FieldViolation, ResourceArchived, ValidationFailed
 from shared.identity.actor import ActorKind, Role
 from shared.ids import new_id
 from shared.outbox.change import Change
@@ -51,7 +51,10 @@ async def _request(change: Change, command: NewDeployment, kind: DeploymentKind)
     asked = await references.people(change.tx, command.approvers)
     pair = await locks.hold_pair(change.tx, release.service_id, environment.id, release.id)
     change.now = pair.moment
+    await locks.hold_service(change.tx, pair.service_id)
     held = await locks.hold_releases(change.tx, [release.id], environment.id, to_change=promotes)
+    if held[release.id].archived:
+        raise ResourceArchived(resource_type="release", resource=command.release)
     policy = facts.environment_policy(await locks.hold_environment(change.tx, environment.id))
     known = facts.history(
         await histories.present(change.tx, release.service_id, environment.id, release.id)

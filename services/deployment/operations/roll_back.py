@@ -96,6 +96,7 @@ async def execute(change: Change, command: RollBack) -> RolledBack:
 async def _hold(change: Change, deployment_id: UUID, target: UUID | None) -> _Pair:
     """Hold the pair, every release that could be chosen or blamed, and the environment."""
     held = await moves.hold(change, deployment_id)
+    await locks.hold_service(change.tx, held.service_id)
     rows = await histories.whole(change.tx, held.service_id, held.environment_id)
     wanted = {row.release_id for row in rows} | ({target} if target else set())
     known = await locks.hold_releases(change.tx, wanted, held.environment_id, to_change=True)

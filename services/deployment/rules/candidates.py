@@ -18,6 +18,7 @@ class Verdict(StrEnum):
     """Why a completion is passed over, as a part of a sentence."""
 
     ABANDONED = "the release is abandoned"
+    ARCHIVED = "the release is archived"
     BAD = "the release is marked bad here"
     ROLLED_BACK = "it was rolled back"
     ROLLED_BACK_SINCE = "a later deployment of the release was rolled back"
@@ -29,7 +30,7 @@ class Verdict(StrEnum):
     NOT_NAMED = "another release was named"
 
 
-UNFIT: Final = frozenset({Verdict.ABANDONED, Verdict.BAD})
+UNFIT: Final = frozenset({Verdict.ABANDONED, Verdict.ARCHIVED, Verdict.BAD})
 """What rules a release out even when it is named, or was live a moment ago."""
 
 
@@ -60,6 +61,7 @@ def judge(
         undone = entry.status is not DeploymentStatus.COMPLETED
         reasons = (
             (release.status is ReleaseStatus.ABANDONED, Verdict.ABANDONED),
+            (release.archived, Verdict.ARCHIVED),
             (release.bad_because is not None, Verdict.BAD),
             (undone, Verdict.ROLLED_BACK),
             (entry.release_id in undone_later, Verdict.ROLLED_BACK_SINCE),

@@ -22,6 +22,7 @@ class ReleaseFacts:
     published_at: datetime | None
     bad_because: str | None = None
     irreversible: bool = False
+    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ def release_refusal(
         return "it is a draft"
     if release.status is ReleaseStatus.ABANDONED:
         return "it is abandoned"
+    if release.archived:
+        return "it is archived"
     if release.bad_because is not None:
         return f"it is marked bad here ({release.bad_because})"
     if current is not None and not backwards and is_older(release, current):

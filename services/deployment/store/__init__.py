@@ -6,11 +6,12 @@ Locks are taken in one order everywhere, so that no two changes can wait for one
 2. the pair: an advisory lock on (service, environment), held until the transaction ends. All
    changes of the deployments of a pair happen under it, one after the other, so what is read
    after it stays true: the slot, the highest `completed_seq`, what is live, who has decided;
-3. releases, in the order of their ids: FOR SHARE, or FOR NO KEY UPDATE by whoever may set their
+3. the service, FOR SHARE, by whoever asks for a new deployment of it;
+4. releases, in the order of their ids: FOR SHARE, or FOR NO KEY UPDATE by whoever may set their
    status (promote and rollback), never first the one and then the other;
-4. the environment, FOR SHARE, which also holds the version of its policy;
-5. people who decide or have decided, FOR SHARE, in the order of their ids;
-6. deployments, by the guarded updates themselves.
+5. the environment, FOR SHARE, which also holds the version of its policy;
+6. people who decide or have decided, FOR SHARE, in the order of their ids;
+7. deployments, by the guarded updates themselves.
 
 A transaction holds one pair. Unique indexes and check constraints are the second wall.
 """

@@ -217,7 +217,7 @@ def _predecessors() -> ScalarSelect[Any]:
     return (
         select(func.jsonb_agg(aggregate_order_by(entry, earlier.promotion_order, earlier.id)))
         .select_from(earlier)
-        .where(earlier.promotion_order < Environment.promotion_order)
+        .where(earlier.promotion_order < Environment.promotion_order, earlier.archived_at.is_(None))
         .correlate(Deployment, Environment)
         .scalar_subquery()
     )

@@ -9,10 +9,10 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, String, and_, cast, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.db.models.catalog import Environment, Release
+from shared.db.models.catalog import Environment, Release, Service
 from shared.db.models.deployment import Approval, Deployment, EnvironmentPolicy, ReleaseMark
 from shared.db.models.identity import User
-from shared.errors import ResourceNotFound
+from shared.errors import ResourceArchived, ResourceNotFound
 
 _TICK = timedelta(microseconds=1)
 
@@ -42,6 +42,7 @@ class ReleaseRow:
     published_at: datetime | None
     irreversible: bool
     bad_because: str | None
+    archived: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ async def hold_releases(
             Release.published_at,
             Release.irreversible,
             bad,
+            Release.archived_at.is_not(None),
         )
         .where(Release.id.in_(release_ids))
         .order_by(Release.id)
@@ -147,8 +149,22 @@ def marked_bad(release_id: Any, environment_id: Any) -> ColumnElement[bool]:  # 
     )
 
 
+async def hold_service(tx: AsyncConnection, service_id: UUID) -> None:
+    """Keep the service as it is; raises ResourceArchived for one that was put away."""
+    statement = select(Service.name, Service.archived_at).where(Service.id == service_id)
+    row = (await tx.execute(statement.with_for_update(read=True))).one_or_none()
+    if row is None:  # deleted since it was found by the name of its release
+        raise ResourceNotFound(resource_type="service", resource=service_id)
+    if row.archived_at is not None:
+        raise ResourceArchived(resource_type="service", resource=row.name)
+
+
 async def hold_environment(tx: AsyncConnection, environment_id: UUID) -> EnvironmentRow:
-    """Keep the environment and the version of its policy as they are."""
+    """Keep the environment and the version of its policy as they are.
+
+    Raises ResourceArchived for one that was put away: nothing there is unfinished, and nothing
+    new may begin.
+    """
     statement = (
         select(
             Environment.id,
@@ -157,6 +173,7 @@ async def hold_environment(tx: AsyncConnection, environment_id: UUID) -> Environ
             Environment.policy_version,
             EnvironmentPolicy.policy,
             EnvironmentPolicy.created_at,
+            Environment.archived_at,
         )
         .outerjoin(
             EnvironmentPolicy,
@@ -171,7 +188,11 @@ async def hold_environment(tx: AsyncConnection, environment_id: UUID) -> Environ
     row = (await tx.execute(statement)).one_or_none()
     if row is None:  # deleted since it was found by its name
         raise ResourceNotFound(resource_type="environment", resource=environment_id)
-    return EnvironmentRow(*row)
+    *known, archived_at = row
+    environment = EnvironmentRow(*known)
+    if archived_at is not None:
+        raise ResourceArchived(resource_type="environment", resource=environment.name)
+    return environment
 
 
 async def hold_people(

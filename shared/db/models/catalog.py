@@ -21,6 +21,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from shared.db.schema import Row, Schema, Versioned
 
 EMPTY = text("''")
+EPOCH = "'1970-01-01 00:00:00+00'::timestamptz"
 # What a search looks at. Names are split at hyphens too: "gateway" finds "api-gateway".
 SERVICE_WORDS = """
     setweight(to_tsvector('simple', name || ' ' || translate(name, '-', ' ')), 'A')
@@ -135,6 +136,11 @@ class Release(Archivable, Schema):
         UniqueConstraint("id", "service_id"),
         Index(None, "service_id", "published_at"),
         Index(None, "service_id", "version_key"),
+        Index(None, "version_key"),
+        Index(None, "updated_at"),
+        # Drafts have no time of publication, and are listed as if it were the earliest.
+        Index("ix_releases_published_at", text(f"coalesce(published_at, {EPOCH})")),
+        Index("ix_releases_commit_sha", text("lower(commit_sha)")),
         Index(None, "created_by"),
         Index(None, "status"),
         Index(None, "created_at"),
@@ -174,6 +180,7 @@ class Runbook(Archivable, Schema):
     __table_args__ = (
         Index("uq_runbooks_service_id_title", "service_id", text("lower(title)"), unique=True),
         Index(None, "title"),
+        Index("ix_runbooks_lower_title", text("lower(title)")),
         Index(None, "environment_id"),
         Index(None, "created_by"),
         Index(None, "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),

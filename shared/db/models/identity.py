@@ -3,7 +3,18 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -25,6 +36,7 @@ class User(Versioned, Schema):
         CheckConstraint("role IN ('viewer', 'developer', 'lead', 'admin')", name="role"),
         CheckConstraint("kind IN ('person', 'service')", name="kind"),
         CheckConstraint("(kind = 'person') = (password_hash IS NOT NULL)", name="password"),
+        CheckConstraint("kind = 'person' OR NOT password_change_required", name="password_change"),
     )
 
     team_id: Mapped[UUID | None] = mapped_column(ForeignKey("teams.id", ondelete="RESTRICT"))
@@ -35,6 +47,7 @@ class User(Versioned, Schema):
     role: Mapped[str]
     kind: Mapped[str] = mapped_column(server_default=text("'person'"))
     active: Mapped[bool] = mapped_column(server_default=text("true"))
+    password_change_required: Mapped[bool] = mapped_column(server_default=text("false"))
 
 
 class Session(Versioned, Schema):
@@ -43,12 +56,16 @@ class Session(Versioned, Schema):
     __tablename__ = "sessions"
     __table_args__ = (
         Index(None, "user_id"),
+        Index(None, "created_at"),
         CheckConstraint("(revoked_at IS NULL) = (revoked_because IS NULL)", name="revoked"),
     )
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     revoked_at: Mapped[datetime | None]
     revoked_because: Mapped[str | None]
+    ip_address: Mapped[str | None]
+    user_agent: Mapped[str | None]
+    refreshed_at: Mapped[datetime | None]
 
 
 class RefreshToken(Row, Schema):
@@ -106,3 +123,29 @@ class ApiToken(Row, Schema):
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
+
+
+class LoginThrottle(Schema):
+    """Failed log-ins to an account: from one source, or from all of them (an empty source)."""
+
+    __tablename__ = "login_throttles"
+    __table_args__ = (
+        Index(None, "updated_at"),
+        CheckConstraint("failures >= 0 AND refused >= 0 AND suppressed >= 0", name="counts"),
+        CheckConstraint("recorded IN ('delay', 'stop')", name="recorded"),
+    )
+
+    account: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    failures: Mapped[int] = mapped_column(server_default=text("0"))
+    refused: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    compared_at: Mapped[list[datetime]] = mapped_column(
+        ARRAY(DateTime(timezone=True)), server_default=text("'{}'")
+    )
+    delayed_until: Mapped[datetime | None]
+    locked_at: Mapped[datetime | None]
+    recorded: Mapped[str | None]
+    reported_at: Mapped[datetime | None]
+    suppressed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -10,6 +10,7 @@ from release_manager.common.v1 import access_pb2
 from release_manager.identity.v1 import identity_pb2 as pb
 
 from shared.errors import (
+    EtagMismatch,
     ReferenceInactive,
     ResourceExists,
     ResourceNotFound,
@@ -17,6 +18,7 @@ from shared.errors import (
     ValidationFailed,
 )
 from tests.rpc.catalog.conftest import entries, refusal
+from tests.rpc.catalog.identities import Identities
 from tests.support.platform import Platform, bearer
 from tests.support.programs import execute
 
@@ -170,3 +172,115 @@ async def test_accounts_are_listed_by_owner(platform: Platform) -> None:
         pb.ListServiceAccountsRequest(owner="lead2"), metadata=await platform.person("admin")
     )
     assert list(answer.service_accounts) == [mine]
+
+
+async def test_an_account_is_changed_with_its_user(platform: Platform) -> None:
+    identities = Identities(platform)
+    account = (await create(platform, scopes=["deploy"])).service_account
+    change = {"service_account": account.name, "role": access_pb2.ROLE_LEAD, "owner": "lead2"}
+    answer = await identities.call("UpdateServiceAccount", **change, scopes=["on_behalf_of"])
+    changed = answer.service_account
+    assert (changed.role, changed.owner, changed.etag) == (access_pb2.ROLE_LEAD, "lead2", "2")
+    assert list(changed.scopes) == ["on_behalf_of"]
+    assert len(answer.audit.event_ids) == 2
+    assert (await identities.get(account.user_id)).role == access_pb2.ROLE_LEAD
+    emptied = await identities.call(
+        "UpdateServiceAccount", service_account=account.id, mask=["scopes", "description"]
+    )
+    assert (list(emptied.service_account.scopes), emptied.service_account.owner) == ([], "lead2")
+    assert len(emptied.audit.event_ids) == 1
+    log = await entries(platform, "service_account", account.id)
+    assert [entry.action for entry in log] == ["create", "update", "update"]
+    details = MessageToDict(log[1].details)
+    assert details["before"]["scopes"] == ["deploy"]
+    assert details["after"]["owner"] == "lead2"
+    users = await entries(platform, "user", account.user_id)
+    assert MessageToDict(users[1].details)["after"] == {"role": "lead"}
+
+
+async def test_a_change_of_an_account_is_checked(platform: Platform) -> None:
+    identities = Identities(platform)
+    account = (await create(platform)).service_account
+    wrong = [
+        ({"owner": "nobody"}, ResourceNotFound),
+        ({"owner": account.name}, ValidationFailed),
+        ({"description": "x", "etag": "7"}, EtagMismatch),
+        ({"mask": ["owner"]}, ValidationFailed),
+        ({"mask": ["name"]}, ValidationFailed),
+    ]
+    for fields, expected in wrong:
+        asked = {"service_account": account.id, **fields}
+        found = await identities.refused("UpdateServiceAccount", **asked)
+        assert isinstance(found, expected), fields
+    gone = (await identities.create()).user
+    await identities.call("DeactivateUser", user=gone.id)
+    asked = {"service_account": account.id, "owner": gone.username}
+    error = await identities.refused("UpdateServiceAccount", **asked)
+    assert isinstance(error, ReferenceInactive)
+
+
+async def test_a_deactivated_account_stops_and_goes_on(platform: Platform) -> None:
+    identities = Identities(platform)
+    account = (await create(platform)).service_account
+    token = (await issue(platform, account.name)).token
+    await who(platform, token)
+    named = {"service_account": account.name}
+    for events in (2, 0):
+        answer = await identities.call("DeactivateServiceAccount", **named)
+        assert not answer.service_account.active
+        assert len(answer.audit.event_ids) == events
+    await asyncio.sleep(platform.settings.user_cache_seconds + 0.1)
+    assert isinstance(await refusal(who(platform, token)), TokenRejected)
+    assert isinstance(await refusal(issue(platform, account.name)), ReferenceInactive)
+    assert (await identities.call("ReactivateServiceAccount", **named)).service_account.active
+    await asyncio.sleep(platform.settings.user_cache_seconds + 0.1)
+    assert (await who(platform, token)).user.username == account.name
+
+
+@pytest.mark.parametrize(("overlap", "seconds"), [(None, 86_400), (0, 0), (168, 7 * 86_400)])
+async def test_a_rotated_token_goes_on_for_the_overlap(
+    platform: Platform, overlap: int | None, seconds: int
+) -> None:
+    identities = Identities(platform)
+    account = (await create(platform)).service_account
+    old = await issue(platform, account.name, valid_days=30)
+    asked = {"api_token_id": old.api_token.id, "valid_days": 60}
+    if overlap is not None:
+        asked["overlap_hours"] = overlap
+    answer = await identities.call("RotateApiToken", **asked)
+    made, replaced = answer.api_token, answer.replaced
+    assert made.description == old.api_token.description
+    assert made.expires_at.ToSeconds() - made.created_at.ToSeconds() == 60 * 86_400
+    assert replaced.id == old.api_token.id
+    assert replaced.expires_at.ToSeconds() - made.created_at.ToSeconds() == seconds
+    assert (await who(platform, answer.token)).user.username == account.name
+    if overlap == 0:
+        assert isinstance(await refusal(who(platform, old.token)), TokenRejected)
+        error = await identities.refused("RotateApiToken", **asked)
+        assert isinstance(error, ReferenceInactive)
+    else:
+        assert (await who(platform, old.token)).user.username == account.name
+    assert len(answer.audit.event_ids) == 2
+    log = await entries(platform, "api_token", old.api_token.id)
+    assert [entry.action for entry in log] == ["create", "rotate"]
+    assert MessageToDict(log[1].details)["replaced_by"] == made.id
+    (entry,) = await entries(platform, "api_token", made.id)
+    assert MessageToDict(entry.details)["replaces"] == old.api_token.id
+
+
+async def test_a_rotation_never_lengthens_and_its_token_is_nowhere_else(
+    platform: Platform, owner: Any
+) -> None:
+    identities = Identities(platform)
+    account = (await create(platform)).service_account
+    old = await issue(platform, account.name, valid_days=1)
+    rotate = {"api_token_id": old.api_token.id, "overlap_hours": 168}
+    rehearsed = await identities.call("RotateApiToken", **rotate, validate_only=True)
+    assert rehearsed.token == ""
+    answer = await identities.call("RotateApiToken", **rotate)
+    assert answer.replaced.expires_at == old.api_token.expires_at
+    for table in ("api_tokens", "outbox", "audit_logs", "idempotency_records"):
+        text = await owner.fetchval(f"SELECT string_agg(t::text, ' ') FROM {table} t") or ""
+        assert answer.token not in text
+    error = await identities.refused("RotateApiToken", api_token_id=str(uuid4()))
+    assert isinstance(error, ResourceNotFound)

@@ -10,9 +10,10 @@ from google.protobuf.json_format import MessageToDict
 from release_manager.audit.v1 import audit_pb2
 from release_manager.identity.v1 import identity_pb2 as pb
 
-from shared.errors import LoginRefused, NotPermitted, TokenRejected
+from shared.errors import LoginRefused, NotPermitted, ResourceNotFound, TokenRejected
 from shared.identity.opaque_tokens import digest_of
 from tests.rpc.catalog.conftest import entries, refusal
+from tests.rpc.catalog.identities import Identities
 from tests.support.platform import PASSWORD, Platform, bearer
 from tests.support.programs import execute
 
@@ -238,3 +239,75 @@ async def test_a_session_id_of_nobody_is_nobody(platform: Platform) -> None:
         pb.GetUserRequest(user=str(uuid4())), metadata=await platform.person("dev1")
     )
     assert (await refusal(call)).reason == "RESOURCE_NOT_FOUND"
+
+
+async def test_a_session_says_where_it_comes_from_and_which_one_it_is(platform: Platform) -> None:
+    identities = Identities(platform)
+    user = await identities.person()
+    first, second = [await identities.log_in(user.username) for _ in range(2)]
+    answer = await identities.call("ListSessions", first)
+    assert [one.current for one in answer.sessions] == [False, True, False]
+    assert {one.user_id for one in answer.sessions} == {user.id}
+    assert {one.ip_address for one in answer.sessions} == {"127.0.0.1"}
+    assert all("grpc-python" in one.user_agent for one in answer.sessions)
+    newest = answer.sessions[0]
+    life = newest.expires_at.ToSeconds() - newest.created_at.ToSeconds()
+    assert life == platform.settings.session_days * 86_400
+    assert not newest.HasField("refreshed_at")
+    await refresh(platform, second)
+    answer = await identities.call("ListSessions", first, page_size=1)
+    assert answer.sessions[0].HasField("refreshed_at")
+    token = answer.next_page_token
+    rest = await identities.call("ListSessions", first, page_size=2, page_token=token)
+    assert [one.current for one in rest.sessions] == [True, False]
+    assert rest.next_page_token == ""
+
+
+async def test_what_is_over_is_not_listed(platform: Platform, owner: Any) -> None:
+    identities = Identities(platform)
+    user = await identities.person()
+    session = await identities.log_in(user.username)
+    await identities.call("Logout", session)
+    answer = await identities.call("ListSessions", user=user.username)
+    assert len(answer.sessions) == 1
+    days = platform.settings.session_days
+    await owner.execute(
+        "UPDATE sessions SET created_at = now() - make_interval(days => $1) WHERE user_id = $2",
+        int(days),
+        user.id,
+    )
+    answer = await identities.call("ListSessions", user=user.username)
+    assert len(answer.sessions) == 0
+
+
+async def test_sessions_are_revoked_by_their_owner_or_an_admin(platform: Platform) -> None:
+    identities = Identities(platform)
+    user, stranger = await identities.person(), await identities.person()
+    first, second = [await identities.log_in(user.username) for _ in range(2)]
+    other = await identities.log_in(stranger.username)
+    newest = (await identities.call("ListSessions", first)).sessions[0]
+    denied = await identities.refused("ListSessions", other, user=user.username)
+    assert isinstance(denied, NotPermitted)
+    for session_id in (newest.id, str(uuid4())):
+        error = await identities.refused("RevokeSession", other, session_id=session_id)
+        assert isinstance(error, ResourceNotFound)
+    rehearsed = {"session_id": newest.id, "validate_only": True}
+    assert not (await identities.call("RevokeSession", first, **rehearsed)).audit.event_ids
+    for events in (1, 0):
+        answer = await identities.call("RevokeSession", first, session_id=newest.id)
+        assert len(answer.audit.event_ids) == events
+    await forget(platform)
+    assert isinstance(await refusal(who(platform, second)), TokenRejected)
+    assert isinstance(await refusal(refresh(platform, second)), TokenRejected)
+    current = (await identities.call("ListSessions", user=user.id)).sessions[0]
+    await identities.call("RevokeSession", session_id=current.id)
+    await forget(platform)
+    assert isinstance(await refusal(who(platform, first)), TokenRejected)
+    log = await entries(platform, "session", newest.id)
+    assert [entry.action for entry in log] == ["login", "revoke"]
+
+
+async def test_a_program_has_no_sessions(platform: Platform) -> None:
+    identities = Identities(platform)
+    answer = await identities.call("ListSessions", await platform.program("viewer"))
+    assert list(answer.sessions) == []

@@ -1362,7 +1362,7 @@ class ListServicesRequest(_message.Message):
     page_token: _builtins.str
     """Optional. Token of the previous page; all other fields must stay as they were."""
     filter: _builtins.str
-    """Optional. Which ones, as an expression (AIP-160): comparisons of name, team, owner, tier, lifecycle, labels.KEY, created_at and updated_at
+    """Optional. Which ones, as an expression (AIP-160): comparisons of name, description, repository, team, owner, tier, lifecycle, labels.KEY, created_at and updated_at
     by = != < <= > >= and : (has), joined by AND, OR, NOT and parentheses, such as
     `tier <= TIER_2 AND labels.lang = "go"`. OR binds tighter than AND.
     """
@@ -1945,7 +1945,7 @@ class ListEnvironmentsRequest(_message.Message):
     page_token: _builtins.str
     """Optional. Token of the previous page; all other fields must stay as they were."""
     filter: _builtins.str
-    """Optional. Which ones, as an expression (AIP-160): comparisons of name, type, promotion_order, created_at and updated_at
+    """Optional. Which ones, as an expression (AIP-160): comparisons of name, description, type, promotion_order, created_at and updated_at
     by = != < <= > >= and : (has), joined by AND, OR, NOT and parentheses, such as
     `type = PROD`. OR binds tighter than AND.
     """
@@ -3830,7 +3830,7 @@ class RecordRunbookExecutionRequest(_message.Message):
 
     @_builtins.property
     def finished_at(self) -> _timestamp_pb2.Timestamp:
-        """Optional. When it ended; now when absent."""
+        """Optional. When it ended; now when absent. Not in the future, and not before it began."""
 
     def __init__(
         self,

@@ -386,7 +386,7 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnarchiveService(self, request, context):
-        """Takes a service out of the archive.
+        """Takes a service out of the archive. Refused while its team is there (RESOURCE_ARCHIVED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

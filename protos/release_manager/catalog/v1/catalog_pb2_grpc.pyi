@@ -73,7 +73,7 @@ class CatalogServiceStub:
     deployment of it is not finished (RESOURCE_REFERENCED).
     """
     UnarchiveService: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UnarchiveServiceRequest, _catalog_pb2.UnarchiveServiceResponse]
-    """Takes a service out of the archive."""
+    """Takes a service out of the archive. Refused while its team is there (RESOURCE_ARCHIVED)."""
     DeleteService: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.DeleteServiceRequest, _catalog_pb2.DeleteServiceResponse]
     """Deletes a service that has no releases, runbooks or dependents (RESOURCE_REFERENCED). Its audit trail
     stays.
@@ -207,7 +207,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     deployment of it is not finished (RESOURCE_REFERENCED).
     """
     UnarchiveService: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UnarchiveServiceRequest, _catalog_pb2.UnarchiveServiceResponse]  # type: ignore[assignment]
-    """Takes a service out of the archive."""
+    """Takes a service out of the archive. Refused while its team is there (RESOURCE_ARCHIVED)."""
     DeleteService: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteServiceRequest, _catalog_pb2.DeleteServiceResponse]  # type: ignore[assignment]
     """Deletes a service that has no releases, runbooks or dependents (RESOURCE_REFERENCED). Its audit trail
     stays.
@@ -428,7 +428,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.UnarchiveServiceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.UnarchiveServiceResponse, _abc.Awaitable[_catalog_pb2.UnarchiveServiceResponse]]:
-        """Takes a service out of the archive."""
+        """Takes a service out of the archive. Refused while its team is there (RESOURCE_ARCHIVED)."""
 
     @_abc_1.abstractmethod
     def DeleteService(

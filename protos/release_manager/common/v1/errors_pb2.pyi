@@ -215,7 +215,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"release": "auth@1.4.0", "missing": "artifact_digest"}
     """
     ERROR_REASON_RELEASE_IN_USE: _ErrorReason.ValueType  # 31
-    """FAILED_PRECONDITION. Release {release} is {use} in {environment}. It cannot be abandoned now.
+    """FAILED_PRECONDITION. Release {release} is {use} in {environment}. It cannot be abandoned or archived
+    now.
 
     Example: {"release": "auth@1.4.0", "use": "live", "environment": "prod"}
     """
@@ -602,7 +603,8 @@ release with it, then publish.
 Example: {"release": "auth@1.4.0", "missing": "artifact_digest"}
 """
 ERROR_REASON_RELEASE_IN_USE: ErrorReason.ValueType  # 31
-"""FAILED_PRECONDITION. Release {release} is {use} in {environment}. It cannot be abandoned now.
+"""FAILED_PRECONDITION. Release {release} is {use} in {environment}. It cannot be abandoned or archived
+now.
 
 Example: {"release": "auth@1.4.0", "use": "live", "environment": "prod"}
 """

@@ -116,25 +116,6 @@ class DeploymentServiceStub:
     """Returns the board: what runs of every service in every environment, ordered by service and promotion
     order. Pairs in which nothing was ever deployed are left out.
     """
-    GetPolicy: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.GetPolicyRequest, _deployment_pb2.GetPolicyResponse]
-    """Returns what an environment asks of deployments: the version in force, or an older one."""
-    ListPolicyVersions: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ListPolicyVersionsRequest, _deployment_pb2.ListPolicyVersionsResponse]
-    """Lists the published policies of an environment, the newest first, each with who published it and why.
-    Version 0, the default of the type, is not in the list.
-    """
-    PublishPolicy: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.PublishPolicyRequest, _deployment_pb2.PublishPolicyResponse]
-    """Publishes the next version of the policy of an environment, as a whole. Deployments that have not
-    started are measured by it at once: decisions given under the old one become void when it asks for
-    other approvals. The audit entry has both versions.
-    """
-    MarkReleaseBad: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.MarkReleaseBadRequest, _deployment_pb2.MarkReleaseBadResponse]
-    """Marks a release as bad in one environment or everywhere: it is not deployed there, and a rollback
-    never chooses it by itself. What runs goes on running. Marking it again changes nothing.
-    """
-    ClearReleaseBad: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ClearReleaseBadRequest, _deployment_pb2.ClearReleaseBadResponse]
-    """Takes such a mark away again."""
-    ListReleaseMarks: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ListReleaseMarksRequest, _deployment_pb2.ListReleaseMarksResponse]
-    """Lists marks, the newest first."""
     ReconcileAudit: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ReconcileAuditRequest, _deployment_pb2.ReconcileAuditResponse]
     """Compares the version of every deployment with the audit ledger and sends again what is missing
     there. It also runs by itself every five minutes. `missing` must be 0, unless changes are on their
@@ -229,25 +210,6 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     """Returns the board: what runs of every service in every environment, ordered by service and promotion
     order. Pairs in which nothing was ever deployed are left out.
     """
-    GetPolicy: _aio.UnaryUnaryMultiCallable[_deployment_pb2.GetPolicyRequest, _deployment_pb2.GetPolicyResponse]  # type: ignore[assignment]
-    """Returns what an environment asks of deployments: the version in force, or an older one."""
-    ListPolicyVersions: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ListPolicyVersionsRequest, _deployment_pb2.ListPolicyVersionsResponse]  # type: ignore[assignment]
-    """Lists the published policies of an environment, the newest first, each with who published it and why.
-    Version 0, the default of the type, is not in the list.
-    """
-    PublishPolicy: _aio.UnaryUnaryMultiCallable[_deployment_pb2.PublishPolicyRequest, _deployment_pb2.PublishPolicyResponse]  # type: ignore[assignment]
-    """Publishes the next version of the policy of an environment, as a whole. Deployments that have not
-    started are measured by it at once: decisions given under the old one become void when it asks for
-    other approvals. The audit entry has both versions.
-    """
-    MarkReleaseBad: _aio.UnaryUnaryMultiCallable[_deployment_pb2.MarkReleaseBadRequest, _deployment_pb2.MarkReleaseBadResponse]  # type: ignore[assignment]
-    """Marks a release as bad in one environment or everywhere: it is not deployed there, and a rollback
-    never chooses it by itself. What runs goes on running. Marking it again changes nothing.
-    """
-    ClearReleaseBad: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ClearReleaseBadRequest, _deployment_pb2.ClearReleaseBadResponse]  # type: ignore[assignment]
-    """Takes such a mark away again."""
-    ListReleaseMarks: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ListReleaseMarksRequest, _deployment_pb2.ListReleaseMarksResponse]  # type: ignore[assignment]
-    """Lists marks, the newest first."""
     ReconcileAudit: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ReconcileAuditRequest, _deployment_pb2.ReconcileAuditResponse]  # type: ignore[assignment]
     """Compares the version of every deployment with the audit ledger and sends again what is missing
     there. It also runs by itself every five minutes. `missing` must be 0, unless changes are on their
@@ -471,61 +433,6 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns the board: what runs of every service in every environment, ordered by service and promotion
         order. Pairs in which nothing was ever deployed are left out.
         """
-
-    @_abc_1.abstractmethod
-    def GetPolicy(
-        self,
-        request: _deployment_pb2.GetPolicyRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_deployment_pb2.GetPolicyResponse, _abc.Awaitable[_deployment_pb2.GetPolicyResponse]]:
-        """Returns what an environment asks of deployments: the version in force, or an older one."""
-
-    @_abc_1.abstractmethod
-    def ListPolicyVersions(
-        self,
-        request: _deployment_pb2.ListPolicyVersionsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_deployment_pb2.ListPolicyVersionsResponse, _abc.Awaitable[_deployment_pb2.ListPolicyVersionsResponse]]:
-        """Lists the published policies of an environment, the newest first, each with who published it and why.
-        Version 0, the default of the type, is not in the list.
-        """
-
-    @_abc_1.abstractmethod
-    def PublishPolicy(
-        self,
-        request: _deployment_pb2.PublishPolicyRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_deployment_pb2.PublishPolicyResponse, _abc.Awaitable[_deployment_pb2.PublishPolicyResponse]]:
-        """Publishes the next version of the policy of an environment, as a whole. Deployments that have not
-        started are measured by it at once: decisions given under the old one become void when it asks for
-        other approvals. The audit entry has both versions.
-        """
-
-    @_abc_1.abstractmethod
-    def MarkReleaseBad(
-        self,
-        request: _deployment_pb2.MarkReleaseBadRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_deployment_pb2.MarkReleaseBadResponse, _abc.Awaitable[_deployment_pb2.MarkReleaseBadResponse]]:
-        """Marks a release as bad in one environment or everywhere: it is not deployed there, and a rollback
-        never chooses it by itself. What runs goes on running. Marking it again changes nothing.
-        """
-
-    @_abc_1.abstractmethod
-    def ClearReleaseBad(
-        self,
-        request: _deployment_pb2.ClearReleaseBadRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_deployment_pb2.ClearReleaseBadResponse, _abc.Awaitable[_deployment_pb2.ClearReleaseBadResponse]]:
-        """Takes such a mark away again."""
-
-    @_abc_1.abstractmethod
-    def ListReleaseMarks(
-        self,
-        request: _deployment_pb2.ListReleaseMarksRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_deployment_pb2.ListReleaseMarksResponse, _abc.Awaitable[_deployment_pb2.ListReleaseMarksResponse]]:
-        """Lists marks, the newest first."""
 
     @_abc_1.abstractmethod
     def ReconcileAudit(
