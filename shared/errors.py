@@ -354,3 +354,31 @@ class SigningStopped(DomainError, kind=Kind.UNAVAILABLE):
     """The ledger holds {size} entries, but signs no checkpoints at this moment: {problem}. An
     operator must look at it; what was appended is stored.
     """
+
+
+class ExportChanged(DomainError, kind=Kind.PRECONDITION):
+    """An entry of the export was redacted or retired since it began, at position {position}. Export
+    again from the start.
+    """
+
+
+class FollowSlotsTaken(DomainError, kind=Kind.EXHAUSTED):
+    """{running} streams are followed already. Close one, or wait until one ends."""
+
+
+class EntryRetired(DomainError, kind=Kind.PRECONDITION):
+    """The entry at {position} was retired with its month by the entry at {retired_by}; its leaf is
+    still in the tree. Go on from {next_index}.
+    """
+
+
+class UnderLegalHold(DomainError, kind=Kind.PRECONDITION):
+    """The legal hold {hold} covers the entry at {position}. Release the hold first."""
+
+
+class NotRetirable(DomainError, kind=Kind.PRECONDITION):
+    """The month {month} cannot be retired: {because}."""
+
+
+class NotRedactable(DomainError, kind=Kind.PRECONDITION):
+    """The entry at {position} cannot be redacted: {because}."""

@@ -35,6 +35,8 @@ class _AuditCategoryEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditCa
     """Somebody read, exported or followed the audit trail itself."""
     AUDIT_CATEGORY_SECURITY: _AuditCategory.ValueType  # 3
     """Log-ins, refused log-ins, tokens, denied calls."""
+    AUDIT_CATEGORY_ALL: _AuditCategory.ValueType  # 4
+    """As a filter: every entry, whatever its category. No entry has it."""
 
 class AuditCategory(_AuditCategory, metaclass=_AuditCategoryEnumTypeWrapper):
     """Why an entry is in the ledger."""
@@ -47,6 +49,8 @@ AUDIT_CATEGORY_ACCESS: AuditCategory.ValueType  # 2
 """Somebody read, exported or followed the audit trail itself."""
 AUDIT_CATEGORY_SECURITY: AuditCategory.ValueType  # 3
 """Log-ins, refused log-ins, tokens, denied calls."""
+AUDIT_CATEGORY_ALL: AuditCategory.ValueType  # 4
+"""As a filter: every entry, whatever its category. No entry has it."""
 Global___AuditCategory: _TypeAlias = AuditCategory  # noqa: Y015
 
 class _WaitFor:
@@ -117,6 +121,14 @@ class _ExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportFo
     """CSV (RFC 4180 with LF line ends), values untouched. NULL is an empty field, an empty string ""."""
     EXPORT_FORMAT_CSV_SPREADSHEET: _ExportFormat.ValueType  # 2
     """The same, with a single quote before every value that a spreadsheet would run as a formula."""
+    EXPORT_FORMAT_NDJSON: _ExportFormat.ValueType  # 3
+    """One JSON object a line (NDJSON), with all that its leaf is computed from: position, producer,
+    aggregate, salt and redactions. The only form whose every line proves itself.
+    """
+    EXPORT_FORMAT_OCSF: _ExportFormat.ValueType  # 4
+    """One event of OCSF 1.5.0 a line, for a SIEM: changes as Entity Management (3004), the others as
+    API Activity (6003). What OCSF has no place for is in `unmapped`.
+    """
 
 class ExportFormat(_ExportFormat, metaclass=_ExportFormatEnumTypeWrapper):
     """The form of an export."""
@@ -127,6 +139,14 @@ EXPORT_FORMAT_CSV_EXACT: ExportFormat.ValueType  # 1
 """CSV (RFC 4180 with LF line ends), values untouched. NULL is an empty field, an empty string ""."""
 EXPORT_FORMAT_CSV_SPREADSHEET: ExportFormat.ValueType  # 2
 """The same, with a single quote before every value that a spreadsheet would run as a formula."""
+EXPORT_FORMAT_NDJSON: ExportFormat.ValueType  # 3
+"""One JSON object a line (NDJSON), with all that its leaf is computed from: position, producer,
+aggregate, salt and redactions. The only form whose every line proves itself.
+"""
+EXPORT_FORMAT_OCSF: ExportFormat.ValueType  # 4
+"""One event of OCSF 1.5.0 a line, for a SIEM: changes as Entity Management (3004), the others as
+API Activity (6003). What OCSF has no place for is in `unmapped`.
+"""
 Global___ExportFormat: _TypeAlias = ExportFormat  # noqa: Y015
 
 class _LedgerVerdict:
@@ -252,6 +272,8 @@ class AuditLog(_message.Message):
     AGGREGATE_FIELD_NUMBER: _builtins.int
     AGGREGATE_SEQ_FIELD_NUMBER: _builtins.int
     LEAF_HASH_FIELD_NUMBER: _builtins.int
+    REDACTION_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUID version 7 made by the ledger, ordered like `leaf_index`."""
     leaf_index: _builtins.int
@@ -280,6 +302,10 @@ class AuditLog(_message.Message):
     """Output only. The version that the event made; 0 without an aggregate."""
     leaf_hash: _builtins.bytes
     """Output only. SHA-256 leaf of the entry in the Merkle tree (RFC 6962), 32 bytes."""
+    salt: _builtins.bytes
+    """Output only. The 16 random bytes from which the leaf is computed together with the fields, so
+    that whoever holds this entry and a proof needs nothing else; empty after a redaction.
+    """
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the ledger stored it; never decreases from one entry to the next."""
@@ -291,6 +317,10 @@ class AuditLog(_message.Message):
     @_builtins.property
     def details(self) -> _struct_pb2.Struct:
         """Output only. What else is known, secrets masked."""
+
+    @_builtins.property
+    def redaction(self) -> Global___Redaction:
+        """Output only. What was erased from the entry; absent when nothing was."""
 
     def __init__(
         self,
@@ -312,14 +342,98 @@ class AuditLog(_message.Message):
         aggregate: _builtins.str = ...,
         aggregate_seq: _builtins.int = ...,
         leaf_hash: _builtins.bytes = ...,
+        redaction: Global___Redaction | None = ...,
+        salt: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "details", b"details", "occurred_at", b"occurred_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "details", b"details", "occurred_at", b"occurred_at", "redaction", b"redaction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "aggregate", b"aggregate", "aggregate_seq", b"aggregate_seq", "category", b"category", "created_at", b"created_at", "details", b"details", "event_id", b"event_id", "id", b"id", "ip_address", b"ip_address", "leaf_hash", b"leaf_hash", "leaf_index", b"leaf_index", "occurred_at", b"occurred_at", "producer", b"producer", "resource_id", b"resource_id", "resource_type", b"resource_type", "user_agent", b"user_agent", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "aggregate", b"aggregate", "aggregate_seq", b"aggregate_seq", "category", b"category", "created_at", b"created_at", "details", b"details", "event_id", b"event_id", "id", b"id", "ip_address", b"ip_address", "leaf_hash", b"leaf_hash", "leaf_index", b"leaf_index", "occurred_at", b"occurred_at", "producer", b"producer", "redaction", b"redaction", "resource_id", b"resource_id", "resource_type", b"resource_type", "salt", b"salt", "user_agent", b"user_agent", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditLog: _TypeAlias = AuditLog  # noqa: Y015
+
+@_typing.final
+class Redaction(_message.Message):
+    """What was erased from an entry, and by which entry it was ordered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CommitmentsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class SaltsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FIELDS_FIELD_NUMBER: _builtins.int
+    LEAF_INDEX_FIELD_NUMBER: _builtins.int
+    COMMITMENTS_FIELD_NUMBER: _builtins.int
+    SALTS_FIELD_NUMBER: _builtins.int
+    leaf_index: _builtins.int
+    """Output only. Position of the last entry that erased some of them."""
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. The erased fields: names of AuditLog. They are empty in the entry."""
+
+    @_builtins.property
+    def commitments(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """Output only. By erased field: the 32 bytes that stand for its value in the leaf."""
+
+    @_builtins.property
+    def salts(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """Output only. By field that is left: the 16 bytes of salt of its own, now that `salt` is erased.
+        Fields are those of the leaf: see docs/audit-ledger.md.
+        """
+
+    def __init__(
+        self,
+        *,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+        leaf_index: _builtins.int = ...,
+        commitments: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        salts: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitments", b"commitments", "fields", b"fields", "leaf_index", b"leaf_index", "salts", b"salts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Redaction: _TypeAlias = Redaction  # noqa: Y015
 
 @_typing.final
 class AuditLogFilter(_message.Message):
@@ -335,6 +449,7 @@ class AuditLogFilter(_message.Message):
     END_DATE_FIELD_NUMBER: _builtins.int
     PRODUCER_FIELD_NUMBER: _builtins.int
     CATEGORY_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """Optional. User name or id of who did it."""
     action: _builtins.str
@@ -355,6 +470,13 @@ class AuditLogFilter(_message.Message):
     def end_date(self) -> _timestamp_pb2.Timestamp:
         """Optional. Entries stored before this moment."""
 
+    @_builtins.property
+    def details(self) -> _struct_pb2.Struct:
+        """Optional. A JSON object that `details` must contain (the operator @> of PostgreSQL): each of
+        its keys with the same value, nested objects and arrays alike, at most 4 KiB. So
+        {"environment": "Prod", "gates": [{"name": "freeze"}]} finds entries whatever else they say.
+        """
+
     def __init__(
         self,
         *,
@@ -366,10 +488,11 @@ class AuditLogFilter(_message.Message):
         end_date: _timestamp_pb2.Timestamp | None = ...,
         producer: _builtins.str = ...,
         category: Global___AuditCategory.ValueType = ...,
+        details: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_date", b"end_date", "start_date", b"start_date"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "end_date", b"end_date", "start_date", b"start_date"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "category", b"category", "end_date", b"end_date", "producer", b"producer", "resource_id", b"resource_id", "resource_type", b"resource_type", "start_date", b"start_date", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "category", b"category", "details", b"details", "end_date", b"end_date", "producer", b"producer", "resource_id", b"resource_id", "resource_type", b"resource_type", "start_date", b"start_date", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -412,6 +535,7 @@ class LogActionResponse(_message.Message):
     AUDIT_LOG_FIELD_NUMBER: _builtins.int
     DEDUPLICATED_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     deduplicated: _builtins.bool
     """True when the same event was already in the ledger."""
     @_builtins.property
@@ -422,16 +546,24 @@ class LogActionResponse(_message.Message):
     def proof(self) -> Global___InclusionProof:
         """That the entry is in the tree, with `wait_for = INTEGRATED`."""
 
+    @_builtins.property
+    def checkpoint(self) -> Global___Checkpoint:
+        """The newest checkpoint that the server knows, which need not cover the entry. Keep the largest
+        that you have seen, and let GetConsistencyProof prove now and then that the next continues it:
+        callers that do so are the witnesses of the ledger. Absent before the first checkpoint.
+        """
+
     def __init__(
         self,
         *,
         audit_log: Global___AuditLog | None = ...,
         deduplicated: _builtins.bool = ...,
         proof: Global___InclusionProof | None = ...,
+        checkpoint: Global___Checkpoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_log", b"audit_log", "proof", b"proof"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_log", b"audit_log", "checkpoint", b"checkpoint", "proof", b"proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_log", b"audit_log", "deduplicated", b"deduplicated", "proof", b"proof"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_log", b"audit_log", "checkpoint", b"checkpoint", "deduplicated", b"deduplicated", "proof", b"proof"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -510,18 +642,24 @@ class LogActionsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppendResult]:
         """One result per event."""
+
+    @_builtins.property
+    def checkpoint(self) -> Global___Checkpoint:
+        """The newest checkpoint that the server knows, as in LogActionResponse."""
 
     def __init__(
         self,
         *,
         results: _abc.Iterable[Global___AppendResult] | None = ...,
+        checkpoint: Global___Checkpoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -700,6 +838,8 @@ class ExportAuditLogsResponse(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
     TREE_SIZE_FIELD_NUMBER: _builtins.int
+    MANIFEST_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """The next bytes of the file. Not aligned to rows."""
     resume_token: _builtins.str
@@ -710,6 +850,16 @@ class ExportAuditLogsResponse(_message.Message):
     """True in the last message: the export is complete."""
     tree_size: _builtins.int
     """Number of entries of the ledger that the export covers, before filtering."""
+    manifest: _builtins.str
+    """The manifest, in the last message: a C2SP signed note. Store it beside the file. Its text is the
+    line `release-manager/audit/export/v1` and a line of JSON with format, filter, rows, first and
+    last index, tree size, checkpoint, SHA-256 and size of the whole file; see docs/audit-ledger.md.
+    """
+    problem: _builtins.str
+    """Why there is no manifest, in the last message of an export that was made while the ledger signs
+    nothing; empty otherwise. The file is complete. To get the manifest when signing goes on, call
+    again with the last `resume_token`.
+    """
     def __init__(
         self,
         *,
@@ -718,14 +868,86 @@ class ExportAuditLogsResponse(_message.Message):
         rows: _builtins.int = ...,
         complete: _builtins.bool = ...,
         tree_size: _builtins.int = ...,
+        manifest: _builtins.str = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "data", b"data", "resume_token", b"resume_token", "rows", b"rows", "tree_size", b"tree_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "data", b"data", "manifest", b"manifest", "problem", b"problem", "resume_token", b"resume_token", "rows", b"rows", "tree_size", b"tree_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportAuditLogsResponse: _TypeAlias = ExportAuditLogsResponse  # noqa: Y015
+
+@_typing.final
+class FollowAuditLogsRequest(_message.Message):
+    """Asks for entries as they come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    FROM_INDEX_FIELD_NUMBER: _builtins.int
+    ONLY_SIGNED_FIELD_NUMBER: _builtins.int
+    from_index: _builtins.int
+    """Optional. The position to begin at: the `next_index` of the last message that was dealt with,
+    or 0 for everything. When absent, the stream begins with what is appended from now on.
+    """
+    only_signed: _builtins.bool
+    """Optional. Send entries only when a signed checkpoint covers them, about a second later."""
+    @_builtins.property
+    def filter(self) -> Global___AuditLogFilter:
+        """Optional. What the entries must match."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___AuditLogFilter | None = ...,
+        from_index: _builtins.int | None = ...,
+        only_signed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_from_index", b"_from_index", "filter", b"filter", "from_index", b"from_index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_index", b"_from_index", "filter", b"filter", "from_index", b"from_index", "only_signed", b"only_signed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__from_index: _TypeAlias = _typing.Literal["from_index"]  # noqa: Y015
+    _WhichOneofArgType__from_index: _TypeAlias = _typing.Literal["_from_index", b"_from_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_index) -> _WhichOneofReturnType__from_index | None: ...
+
+Global___FollowAuditLogsRequest: _TypeAlias = FollowAuditLogsRequest  # noqa: Y015
+
+@_typing.final
+class FollowAuditLogsResponse(_message.Message):
+    """Entries, or how far the stream is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_LOGS_FIELD_NUMBER: _builtins.int
+    NEXT_INDEX_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    next_index: _builtins.int
+    """All entries before this position have been sent or do not match. Go on from here."""
+    @_builtins.property
+    def audit_logs(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditLog]:
+        """Entries that match, in order. At most 500."""
+
+    @_builtins.property
+    def checkpoint(self) -> Global___Checkpoint:
+        """The newest checkpoint that covers no entry beyond `next_index`, once for each checkpoint seen."""
+
+    def __init__(
+        self,
+        *,
+        audit_logs: _abc.Iterable[Global___AuditLog] | None = ...,
+        next_index: _builtins.int = ...,
+        checkpoint: Global___Checkpoint | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_logs", b"audit_logs", "checkpoint", b"checkpoint", "next_index", b"next_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowAuditLogsResponse: _TypeAlias = FollowAuditLogsResponse  # noqa: Y015
 
 @_typing.final
 class GetAggregateSequencesRequest(_message.Message):
@@ -850,6 +1072,7 @@ class GetCheckpointResponse(_message.Message):
 
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     VERIFIER_KEY_FIELD_NUMBER: _builtins.int
+    VERIFIER_KEYS_FIELD_NUMBER: _builtins.int
     verifier_key: _builtins.str
     """The public key, as C2SP verifier key. Compare it with the one that you were given; a key that
     comes with the note proves nothing.
@@ -858,15 +1081,20 @@ class GetCheckpointResponse(_message.Message):
     def checkpoint(self) -> Global___Checkpoint:
         """The newest checkpoint."""
 
+    @_builtins.property
+    def verifier_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All public keys that this log has ever signed with, the newest first, `verifier_key` included."""
+
     def __init__(
         self,
         *,
         checkpoint: Global___Checkpoint | None = ...,
         verifier_key: _builtins.str = ...,
+        verifier_keys: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "verifier_key", b"verifier_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "verifier_key", b"verifier_key", "verifier_keys", b"verifier_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1095,16 +1323,26 @@ class VerifyLedgerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KNOWN_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    FIRST_INDEX_FIELD_NUMBER: _builtins.int
+    END_INDEX_FIELD_NUMBER: _builtins.int
     known_checkpoint: _builtins.str
     """Optional. A checkpoint that you have kept, as signed note: the ledger must begin with it."""
+    first_index: _builtins.int
+    """Optional. The first position to verify. Entries before it are taken as the tiles have them."""
+    end_index: _builtins.int
+    """Optional. The position to stop before; the end of the ledger when 0. The tree is held against
+    the signed roots in either case.
+    """
     def __init__(
         self,
         *,
         known_checkpoint: _builtins.str = ...,
+        first_index: _builtins.int = ...,
+        end_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_checkpoint", b"known_checkpoint"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_index", b"end_index", "first_index", b"first_index", "known_checkpoint", b"known_checkpoint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1122,6 +1360,8 @@ class VerifyLedgerResponse(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     FIRST_MISMATCH_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    REDACTED_FIELD_NUMBER: _builtins.int
+    RETIRED_FIELD_NUMBER: _builtins.int
     verified: _builtins.int
     """Entries that were verified so far."""
     entries: _builtins.int
@@ -1136,6 +1376,12 @@ class VerifyLedgerResponse(_message.Message):
     """
     problem: _builtins.str
     """What does not match, as a sentence."""
+    redacted: _builtins.int
+    """Of the verified entries, those with erased fields, each by an entry that says so."""
+    retired: _builtins.int
+    """Of the verified entries, those that were dropped, each month by an entry that says so; of them
+    the tree still has the leaves.
+    """
     def __init__(
         self,
         *,
@@ -1145,10 +1391,12 @@ class VerifyLedgerResponse(_message.Message):
         verdict: Global___LedgerVerdict.ValueType = ...,
         first_mismatch: _builtins.int | None = ...,
         problem: _builtins.str = ...,
+        redacted: _builtins.int = ...,
+        retired: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_first_mismatch", b"_first_mismatch", "first_mismatch", b"first_mismatch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_mismatch", b"_first_mismatch", "entries", b"entries", "first_mismatch", b"first_mismatch", "problem", b"problem", "tree_size", b"tree_size", "verdict", b"verdict", "verified", b"verified"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_mismatch", b"_first_mismatch", "entries", b"entries", "first_mismatch", b"first_mismatch", "problem", b"problem", "redacted", b"redacted", "retired", b"retired", "tree_size", b"tree_size", "verdict", b"verdict", "verified", b"verified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first_mismatch: _TypeAlias = _typing.Literal["first_mismatch"]  # noqa: Y015
     _WhichOneofArgType__first_mismatch: _TypeAlias = _typing.Literal["_first_mismatch", b"_first_mismatch"]  # noqa: Y015

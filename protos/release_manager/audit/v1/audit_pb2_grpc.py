@@ -28,9 +28,9 @@ if _version_not_supported:
 class AuditServiceStub:
     """Appends to, reads and exports the audit ledger.
 
-    Entries are never changed or removed. `leaf_index` counts from 0 without gaps in the order of
-    commits, so it is the order of the list, the cursor of the export and the position in the Merkle
-    tree in one, and nothing can appear behind a cursor.
+    Entries are never changed or removed, except as RetentionService says. `leaf_index` counts from 0
+    without gaps in the order of commits, so it is the order of the list, the cursor of the export and
+    the position in the Merkle tree in one, and nothing can appear behind a cursor.
     """
 
     def __init__(self, channel):
@@ -63,6 +63,11 @@ class AuditServiceStub:
                 '/release_manager.audit.v1.AuditService/ExportAuditLogs',
                 request_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.ExportAuditLogsRequest.SerializeToString,
                 response_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.ExportAuditLogsResponse.FromString,
+                _registered_method=True)
+        self.FollowAuditLogs = channel.unary_stream(
+                '/release_manager.audit.v1.AuditService/FollowAuditLogs',
+                request_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.FollowAuditLogsRequest.SerializeToString,
+                response_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.FollowAuditLogsResponse.FromString,
                 _registered_method=True)
         self.GetAggregateSequences = channel.unary_unary(
                 '/release_manager.audit.v1.AuditService/GetAggregateSequences',
@@ -99,9 +104,9 @@ class AuditServiceStub:
 class AuditServiceServicer:
     """Appends to, reads and exports the audit ledger.
 
-    Entries are never changed or removed. `leaf_index` counts from 0 without gaps in the order of
-    commits, so it is the order of the list, the cursor of the export and the position in the Merkle
-    tree in one, and nothing can appear behind a cursor.
+    Entries are never changed or removed, except as RetentionService says. `leaf_index` counts from 0
+    without gaps in the order of commits, so it is the order of the list, the cursor of the export and
+    the position in the Merkle tree in one, and nothing can appear behind a cursor.
     """
 
     def LogAction(self, request, context):
@@ -146,14 +151,38 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportAuditLogs(self, request, context):
-        """Streams the matching entries as CSV, oldest first, in memory that does not depend on how many
-        there are. The export is pinned to the size of the ledger at its start. Concatenate the `data`
-        of all chunks to get the file; the first line is
+        """Streams the matching entries, oldest first, in memory that does not depend on how many there
+        are, as CSV, NDJSON or OCSF. The export is pinned to the size of the ledger at its start.
+        Concatenate the `data` of all chunks to get the file; the first line of a CSV is
         `ID,User ID,Action,Resource Type,Resource ID,Details,IP Address,User Agent,Created At`.
 
+        The last message has the manifest: what was exported, its SHA-256 and a checkpoint, signed by
+        the ledger's key. With it, the file proves itself offline:
+        `python -m services.audit.verify`. While signing is stopped an export is complete all the same,
+        but the last message has a `problem` instead; the last `resume_token` fetches the manifest later.
+
         A cut export continues after the last chunk with a `resume_token`: everything from the token on
-        is byte for byte what the uncut export would have sent. There is no limit on rows. At most two
-        exports of one caller and eight in all run at a time (EXPORT_SLOTS_TAKEN).
+        is byte for byte what the uncut export would have sent, and the manifest is that of the whole
+        file. When an exported entry was redacted or retired meanwhile, it cannot continue
+        (EXPORT_CHANGED). There is no limit on rows. At most two exports of one caller and eight in all
+        run at a time (EXPORT_SLOTS_TAKEN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FollowAuditLogs(self, request, context):
+        """Streams the matching entries as they come, in order, each exactly once. It ends only when the
+        caller or the server ends it, or when the caller may no longer read.
+
+        Each message carries `next_index`. Keep it after the entries of the message are dealt with, and
+        pass it as `from_index` to go on after a broken connection or a restart: nothing is lost and
+        nothing comes twice, because nothing can appear before a position that was passed. A message
+        without entries says how far the stream has looked; one comes at least every ten seconds.
+
+        Checkpoints come in the stream, each when all entries that it covers have been sent or
+        skipped by the filter. With `only_signed`, entries wait until a checkpoint covers them. At most
+        ten streams of one caller and 200 in all run at a time (FOLLOW_SLOTS_TAKEN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,8 +202,9 @@ class AuditServiceServicer:
         later whether anything that it covers was changed, by GetConsistencyProof or VerifyLedger.
 
         The note is a C2SP checkpoint, three lines (the name of the log, the number of entries, the
-        Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. New
-        entries are covered within about a second.
+        Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. While
+        a key is being replaced it has a signature of each. New entries are covered within about a
+        second. Any caller may ask, since a checkpoint gives nothing of an entry away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,7 +222,8 @@ class AuditServiceServicer:
     def GetConsistencyProof(self, request, context):
         """Returns the proof that a tree begins with all entries of an older one (RFC 6962, 2.1.2): that
         nothing was changed, removed or put in between. Check it against the roots of two checkpoints
-        of your own.
+        of your own. Any caller may ask, so that everybody who appends can be a witness; hashes give
+        nothing of an entry away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -211,9 +242,13 @@ class AuditServiceServicer:
         says where the first thing is that does not match. Also held against the last checkpoint
         outside the database, so that a ledger that was cut off is found, and against one of yours.
 
-        Reads all entries, some 10,000 a second; says now and then how far it is. One verification
-        runs at a time, others wait. That a superuser of the database also signed anew, with the key,
-        is found by checkpoints that were kept elsewhere and by nothing else.
+        An entry whose fields were erased by RedactAuditLog still proves itself, and is counted; so are
+        entries that RetireAuditLogs dropped. A field that is missing without an entry that says so was
+        tampered with.
+
+        Reads all entries, or those of a range; says now and then how far it is. One verification runs
+        at a time, others wait. That a superuser of the database also signed anew, with the key, is
+        found by checkpoints that were kept elsewhere and by nothing else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -246,6 +281,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ExportAuditLogs,
                     request_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.ExportAuditLogsRequest.FromString,
                     response_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.ExportAuditLogsResponse.SerializeToString,
+            ),
+            'FollowAuditLogs': grpc.unary_stream_rpc_method_handler(
+                    servicer.FollowAuditLogs,
+                    request_deserializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.FollowAuditLogsRequest.FromString,
+                    response_serializer=release__manager_dot_audit_dot_v1_dot_audit__pb2.FollowAuditLogsResponse.SerializeToString,
             ),
             'GetAggregateSequences': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAggregateSequences,
@@ -288,9 +328,9 @@ def add_AuditServiceServicer_to_server(servicer, server):
 class AuditService:
     """Appends to, reads and exports the audit ledger.
 
-    Entries are never changed or removed. `leaf_index` counts from 0 without gaps in the order of
-    commits, so it is the order of the list, the cursor of the export and the position in the Merkle
-    tree in one, and nothing can appear behind a cursor.
+    Entries are never changed or removed, except as RetentionService says. `leaf_index` counts from 0
+    without gaps in the order of commits, so it is the order of the list, the cursor of the export and
+    the position in the Merkle tree in one, and nothing can appear behind a cursor.
     """
 
     @staticmethod
@@ -418,6 +458,33 @@ class AuditService:
             '/release_manager.audit.v1.AuditService/ExportAuditLogs',
             release__manager_dot_audit_dot_v1_dot_audit__pb2.ExportAuditLogsRequest.SerializeToString,
             release__manager_dot_audit_dot_v1_dot_audit__pb2.ExportAuditLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FollowAuditLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/release_manager.audit.v1.AuditService/FollowAuditLogs',
+            release__manager_dot_audit_dot_v1_dot_audit__pb2.FollowAuditLogsRequest.SerializeToString,
+            release__manager_dot_audit_dot_v1_dot_audit__pb2.FollowAuditLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

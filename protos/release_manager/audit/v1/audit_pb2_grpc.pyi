@@ -29,9 +29,9 @@ GRPC_VERSION: str
 class AuditServiceStub:
     """Appends to, reads and exports the audit ledger.
 
-    Entries are never changed or removed. `leaf_index` counts from 0 without gaps in the order of
-    commits, so it is the order of the list, the cursor of the export and the position in the Merkle
-    tree in one, and nothing can appear behind a cursor.
+    Entries are never changed or removed, except as RetentionService says. `leaf_index` counts from 0
+    without gaps in the order of commits, so it is the order of the list, the cursor of the export and
+    the position in the Merkle tree in one, and nothing can appear behind a cursor.
     """
 
     @_typing.overload
@@ -63,14 +63,34 @@ class AuditServiceStub:
     or empty; only an empty `next_page_token` means the end.
     """
     ExportAuditLogs: _grpc.UnaryStreamMultiCallable[_audit_pb2.ExportAuditLogsRequest, _audit_pb2.ExportAuditLogsResponse]
-    """Streams the matching entries as CSV, oldest first, in memory that does not depend on how many
-    there are. The export is pinned to the size of the ledger at its start. Concatenate the `data`
-    of all chunks to get the file; the first line is
+    """Streams the matching entries, oldest first, in memory that does not depend on how many there
+    are, as CSV, NDJSON or OCSF. The export is pinned to the size of the ledger at its start.
+    Concatenate the `data` of all chunks to get the file; the first line of a CSV is
     `ID,User ID,Action,Resource Type,Resource ID,Details,IP Address,User Agent,Created At`.
 
+    The last message has the manifest: what was exported, its SHA-256 and a checkpoint, signed by
+    the ledger's key. With it, the file proves itself offline:
+    `python -m services.audit.verify`. While signing is stopped an export is complete all the same,
+    but the last message has a `problem` instead; the last `resume_token` fetches the manifest later.
+
     A cut export continues after the last chunk with a `resume_token`: everything from the token on
-    is byte for byte what the uncut export would have sent. There is no limit on rows. At most two
-    exports of one caller and eight in all run at a time (EXPORT_SLOTS_TAKEN).
+    is byte for byte what the uncut export would have sent, and the manifest is that of the whole
+    file. When an exported entry was redacted or retired meanwhile, it cannot continue
+    (EXPORT_CHANGED). There is no limit on rows. At most two exports of one caller and eight in all
+    run at a time (EXPORT_SLOTS_TAKEN).
+    """
+    FollowAuditLogs: _grpc.UnaryStreamMultiCallable[_audit_pb2.FollowAuditLogsRequest, _audit_pb2.FollowAuditLogsResponse]
+    """Streams the matching entries as they come, in order, each exactly once. It ends only when the
+    caller or the server ends it, or when the caller may no longer read.
+
+    Each message carries `next_index`. Keep it after the entries of the message are dealt with, and
+    pass it as `from_index` to go on after a broken connection or a restart: nothing is lost and
+    nothing comes twice, because nothing can appear before a position that was passed. A message
+    without entries says how far the stream has looked; one comes at least every ten seconds.
+
+    Checkpoints come in the stream, each when all entries that it covers have been sent or
+    skipped by the filter. With `only_signed`, entries wait until a checkpoint covers them. At most
+    ten streams of one caller and 200 in all run at a time (FOLLOW_SLOTS_TAKEN).
     """
     GetAggregateSequences: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetAggregateSequencesRequest, _audit_pb2.GetAggregateSequencesResponse]
     """Returns, for aggregates of the calling service account, the highest sequence up to which the
@@ -82,8 +102,9 @@ class AuditServiceStub:
     later whether anything that it covers was changed, by GetConsistencyProof or VerifyLedger.
 
     The note is a C2SP checkpoint, three lines (the name of the log, the number of entries, the
-    Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. New
-    entries are covered within about a second.
+    Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. While
+    a key is being replaced it has a signature of each. New entries are covered within about a
+    second. Any caller may ask, since a checkpoint gives nothing of an entry away.
     """
     GetInclusionProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetInclusionProofRequest, _audit_pb2.GetInclusionProofResponse]
     """Returns the proof that an entry is in the tree (RFC 6962, 2.1.1): about log2(tree size) hashes,
@@ -93,7 +114,8 @@ class AuditServiceStub:
     GetConsistencyProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyProofRequest, _audit_pb2.GetConsistencyProofResponse]
     """Returns the proof that a tree begins with all entries of an older one (RFC 6962, 2.1.2): that
     nothing was changed, removed or put in between. Check it against the roots of two checkpoints
-    of your own.
+    of your own. Any caller may ask, so that everybody who appends can be a witness; hashes give
+    nothing of an entry away.
     """
     GetTile: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetTileRequest, _audit_pb2.GetTileResponse]
     """Returns a tile of the tree (C2SP tlog-tiles): up to 256 neighbouring hashes of one level, from
@@ -104,18 +126,22 @@ class AuditServiceStub:
     says where the first thing is that does not match. Also held against the last checkpoint
     outside the database, so that a ledger that was cut off is found, and against one of yours.
 
-    Reads all entries, some 10,000 a second; says now and then how far it is. One verification
-    runs at a time, others wait. That a superuser of the database also signed anew, with the key,
-    is found by checkpoints that were kept elsewhere and by nothing else.
+    An entry whose fields were erased by RedactAuditLog still proves itself, and is counted; so are
+    entries that RetireAuditLogs dropped. A field that is missing without an entry that says so was
+    tampered with.
+
+    Reads all entries, or those of a range; says now and then how far it is. One verification runs
+    at a time, others wait. That a superuser of the database also signed anew, with the key, is
+    found by checkpoints that were kept elsewhere and by nothing else.
     """
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
     """Appends to, reads and exports the audit ledger.
 
-    Entries are never changed or removed. `leaf_index` counts from 0 without gaps in the order of
-    commits, so it is the order of the list, the cursor of the export and the position in the Merkle
-    tree in one, and nothing can appear behind a cursor.
+    Entries are never changed or removed, except as RetentionService says. `leaf_index` counts from 0
+    without gaps in the order of commits, so it is the order of the list, the cursor of the export and
+    the position in the Merkle tree in one, and nothing can appear behind a cursor.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -144,14 +170,34 @@ class AuditServiceAsyncStub(AuditServiceStub):
     or empty; only an empty `next_page_token` means the end.
     """
     ExportAuditLogs: _aio.UnaryStreamMultiCallable[_audit_pb2.ExportAuditLogsRequest, _audit_pb2.ExportAuditLogsResponse]  # type: ignore[assignment]
-    """Streams the matching entries as CSV, oldest first, in memory that does not depend on how many
-    there are. The export is pinned to the size of the ledger at its start. Concatenate the `data`
-    of all chunks to get the file; the first line is
+    """Streams the matching entries, oldest first, in memory that does not depend on how many there
+    are, as CSV, NDJSON or OCSF. The export is pinned to the size of the ledger at its start.
+    Concatenate the `data` of all chunks to get the file; the first line of a CSV is
     `ID,User ID,Action,Resource Type,Resource ID,Details,IP Address,User Agent,Created At`.
 
+    The last message has the manifest: what was exported, its SHA-256 and a checkpoint, signed by
+    the ledger's key. With it, the file proves itself offline:
+    `python -m services.audit.verify`. While signing is stopped an export is complete all the same,
+    but the last message has a `problem` instead; the last `resume_token` fetches the manifest later.
+
     A cut export continues after the last chunk with a `resume_token`: everything from the token on
-    is byte for byte what the uncut export would have sent. There is no limit on rows. At most two
-    exports of one caller and eight in all run at a time (EXPORT_SLOTS_TAKEN).
+    is byte for byte what the uncut export would have sent, and the manifest is that of the whole
+    file. When an exported entry was redacted or retired meanwhile, it cannot continue
+    (EXPORT_CHANGED). There is no limit on rows. At most two exports of one caller and eight in all
+    run at a time (EXPORT_SLOTS_TAKEN).
+    """
+    FollowAuditLogs: _aio.UnaryStreamMultiCallable[_audit_pb2.FollowAuditLogsRequest, _audit_pb2.FollowAuditLogsResponse]  # type: ignore[assignment]
+    """Streams the matching entries as they come, in order, each exactly once. It ends only when the
+    caller or the server ends it, or when the caller may no longer read.
+
+    Each message carries `next_index`. Keep it after the entries of the message are dealt with, and
+    pass it as `from_index` to go on after a broken connection or a restart: nothing is lost and
+    nothing comes twice, because nothing can appear before a position that was passed. A message
+    without entries says how far the stream has looked; one comes at least every ten seconds.
+
+    Checkpoints come in the stream, each when all entries that it covers have been sent or
+    skipped by the filter. With `only_signed`, entries wait until a checkpoint covers them. At most
+    ten streams of one caller and 200 in all run at a time (FOLLOW_SLOTS_TAKEN).
     """
     GetAggregateSequences: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetAggregateSequencesRequest, _audit_pb2.GetAggregateSequencesResponse]  # type: ignore[assignment]
     """Returns, for aggregates of the calling service account, the highest sequence up to which the
@@ -163,8 +209,9 @@ class AuditServiceAsyncStub(AuditServiceStub):
     later whether anything that it covers was changed, by GetConsistencyProof or VerifyLedger.
 
     The note is a C2SP checkpoint, three lines (the name of the log, the number of entries, the
-    Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. New
-    entries are covered within about a second.
+    Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. While
+    a key is being replaced it has a signature of each. New entries are covered within about a
+    second. Any caller may ask, since a checkpoint gives nothing of an entry away.
     """
     GetInclusionProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetInclusionProofRequest, _audit_pb2.GetInclusionProofResponse]  # type: ignore[assignment]
     """Returns the proof that an entry is in the tree (RFC 6962, 2.1.1): about log2(tree size) hashes,
@@ -174,7 +221,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyProofRequest, _audit_pb2.GetConsistencyProofResponse]  # type: ignore[assignment]
     """Returns the proof that a tree begins with all entries of an older one (RFC 6962, 2.1.2): that
     nothing was changed, removed or put in between. Check it against the roots of two checkpoints
-    of your own.
+    of your own. Any caller may ask, so that everybody who appends can be a witness; hashes give
+    nothing of an entry away.
     """
     GetTile: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetTileRequest, _audit_pb2.GetTileResponse]  # type: ignore[assignment]
     """Returns a tile of the tree (C2SP tlog-tiles): up to 256 neighbouring hashes of one level, from
@@ -185,17 +233,21 @@ class AuditServiceAsyncStub(AuditServiceStub):
     says where the first thing is that does not match. Also held against the last checkpoint
     outside the database, so that a ledger that was cut off is found, and against one of yours.
 
-    Reads all entries, some 10,000 a second; says now and then how far it is. One verification
-    runs at a time, others wait. That a superuser of the database also signed anew, with the key,
-    is found by checkpoints that were kept elsewhere and by nothing else.
+    An entry whose fields were erased by RedactAuditLog still proves itself, and is counted; so are
+    entries that RetireAuditLogs dropped. A field that is missing without an entry that says so was
+    tampered with.
+
+    Reads all entries, or those of a range; says now and then how far it is. One verification runs
+    at a time, others wait. That a superuser of the database also signed anew, with the key, is
+    found by checkpoints that were kept elsewhere and by nothing else.
     """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Appends to, reads and exports the audit ledger.
 
-    Entries are never changed or removed. `leaf_index` counts from 0 without gaps in the order of
-    commits, so it is the order of the list, the cursor of the export and the position in the Merkle
-    tree in one, and nothing can appear behind a cursor.
+    Entries are never changed or removed, except as RetentionService says. `leaf_index` counts from 0
+    without gaps in the order of commits, so it is the order of the list, the cursor of the export and
+    the position in the Merkle tree in one, and nothing can appear behind a cursor.
     """
 
     @_abc_1.abstractmethod
@@ -252,14 +304,40 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.ExportAuditLogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_audit_pb2.ExportAuditLogsResponse], _abc.AsyncIterator[_audit_pb2.ExportAuditLogsResponse]]:
-        """Streams the matching entries as CSV, oldest first, in memory that does not depend on how many
-        there are. The export is pinned to the size of the ledger at its start. Concatenate the `data`
-        of all chunks to get the file; the first line is
+        """Streams the matching entries, oldest first, in memory that does not depend on how many there
+        are, as CSV, NDJSON or OCSF. The export is pinned to the size of the ledger at its start.
+        Concatenate the `data` of all chunks to get the file; the first line of a CSV is
         `ID,User ID,Action,Resource Type,Resource ID,Details,IP Address,User Agent,Created At`.
 
+        The last message has the manifest: what was exported, its SHA-256 and a checkpoint, signed by
+        the ledger's key. With it, the file proves itself offline:
+        `python -m services.audit.verify`. While signing is stopped an export is complete all the same,
+        but the last message has a `problem` instead; the last `resume_token` fetches the manifest later.
+
         A cut export continues after the last chunk with a `resume_token`: everything from the token on
-        is byte for byte what the uncut export would have sent. There is no limit on rows. At most two
-        exports of one caller and eight in all run at a time (EXPORT_SLOTS_TAKEN).
+        is byte for byte what the uncut export would have sent, and the manifest is that of the whole
+        file. When an exported entry was redacted or retired meanwhile, it cannot continue
+        (EXPORT_CHANGED). There is no limit on rows. At most two exports of one caller and eight in all
+        run at a time (EXPORT_SLOTS_TAKEN).
+        """
+
+    @_abc_1.abstractmethod
+    def FollowAuditLogs(
+        self,
+        request: _audit_pb2.FollowAuditLogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_audit_pb2.FollowAuditLogsResponse], _abc.AsyncIterator[_audit_pb2.FollowAuditLogsResponse]]:
+        """Streams the matching entries as they come, in order, each exactly once. It ends only when the
+        caller or the server ends it, or when the caller may no longer read.
+
+        Each message carries `next_index`. Keep it after the entries of the message are dealt with, and
+        pass it as `from_index` to go on after a broken connection or a restart: nothing is lost and
+        nothing comes twice, because nothing can appear before a position that was passed. A message
+        without entries says how far the stream has looked; one comes at least every ten seconds.
+
+        Checkpoints come in the stream, each when all entries that it covers have been sent or
+        skipped by the filter. With `only_signed`, entries wait until a checkpoint covers them. At most
+        ten streams of one caller and 200 in all run at a time (FOLLOW_SLOTS_TAKEN).
         """
 
     @_abc_1.abstractmethod
@@ -283,8 +361,9 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         later whether anything that it covers was changed, by GetConsistencyProof or VerifyLedger.
 
         The note is a C2SP checkpoint, three lines (the name of the log, the number of entries, the
-        Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. New
-        entries are covered within about a second.
+        Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. While
+        a key is being replaced it has a signature of each. New entries are covered within about a
+        second. Any caller may ask, since a checkpoint gives nothing of an entry away.
         """
 
     @_abc_1.abstractmethod
@@ -306,7 +385,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_audit_pb2.GetConsistencyProofResponse, _abc.Awaitable[_audit_pb2.GetConsistencyProofResponse]]:
         """Returns the proof that a tree begins with all entries of an older one (RFC 6962, 2.1.2): that
         nothing was changed, removed or put in between. Check it against the roots of two checkpoints
-        of your own.
+        of your own. Any caller may ask, so that everybody who appends can be a witness; hashes give
+        nothing of an entry away.
         """
 
     @_abc_1.abstractmethod
@@ -329,9 +409,13 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         says where the first thing is that does not match. Also held against the last checkpoint
         outside the database, so that a ledger that was cut off is found, and against one of yours.
 
-        Reads all entries, some 10,000 a second; says now and then how far it is. One verification
-        runs at a time, others wait. That a superuser of the database also signed anew, with the key,
-        is found by checkpoints that were kept elsewhere and by nothing else.
+        An entry whose fields were erased by RedactAuditLog still proves itself, and is counted; so are
+        entries that RetireAuditLogs dropped. A field that is missing without an entry that says so was
+        tampered with.
+
+        Reads all entries, or those of a range; says now and then how far it is. One verification runs
+        at a time, others wait. That a superuser of the database also signed anew, with the key, is
+        found by checkpoints that were kept elsewhere and by nothing else.
         """
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -342,6 +342,39 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
     Example: {"size": "20", "problem": "the database is behind a published checkpoint"}
     """
+    ERROR_REASON_EXPORT_CHANGED: _ErrorReason.ValueType  # 53
+    """FAILED_PRECONDITION. An entry of the export was redacted or retired since it began, at position
+    {position}. Export again from the start.
+
+    Example: {"position": "1200"}
+    """
+    ERROR_REASON_FOLLOW_SLOTS_TAKEN: _ErrorReason.ValueType  # 54
+    """RESOURCE_EXHAUSTED. {running} streams are followed already. Close one, or wait until one ends.
+
+    Example: {"running": "10"}
+    """
+    ERROR_REASON_ENTRY_RETIRED: _ErrorReason.ValueType  # 55
+    """FAILED_PRECONDITION. The entry at {position} was retired with its month by the entry at
+    {retired_by}; its leaf is still in the tree. Go on from {next_index}.
+
+    Example: {"position": "3", "retired_by": "2000", "next_index": "1000"}
+    """
+    ERROR_REASON_UNDER_LEGAL_HOLD: _ErrorReason.ValueType  # 56
+    """FAILED_PRECONDITION. The legal hold {hold} covers the entry at {position}. Release the hold
+    first.
+
+    Example: {"hold": "case-2026-17", "position": "3"}
+    """
+    ERROR_REASON_NOT_RETIRABLE: _ErrorReason.ValueType  # 57
+    """FAILED_PRECONDITION. The month {month} cannot be retired: {because}.
+
+    Example: {"month": "2026-01", "because": "it was over 40 days ago, 90 are needed"}
+    """
+    ERROR_REASON_NOT_REDACTABLE: _ErrorReason.ValueType  # 58
+    """FAILED_PRECONDITION. The entry at {position} cannot be redacted: {because}.
+
+    Example: {"position": "3", "because": "it is about the ledger itself"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason of an error. Each value shows an example of the facts it carries in
@@ -665,5 +698,38 @@ ERROR_REASON_SIGNING_STOPPED: ErrorReason.ValueType  # 52
 {problem}. An operator must look at it; what was appended is stored.
 
 Example: {"size": "20", "problem": "the database is behind a published checkpoint"}
+"""
+ERROR_REASON_EXPORT_CHANGED: ErrorReason.ValueType  # 53
+"""FAILED_PRECONDITION. An entry of the export was redacted or retired since it began, at position
+{position}. Export again from the start.
+
+Example: {"position": "1200"}
+"""
+ERROR_REASON_FOLLOW_SLOTS_TAKEN: ErrorReason.ValueType  # 54
+"""RESOURCE_EXHAUSTED. {running} streams are followed already. Close one, or wait until one ends.
+
+Example: {"running": "10"}
+"""
+ERROR_REASON_ENTRY_RETIRED: ErrorReason.ValueType  # 55
+"""FAILED_PRECONDITION. The entry at {position} was retired with its month by the entry at
+{retired_by}; its leaf is still in the tree. Go on from {next_index}.
+
+Example: {"position": "3", "retired_by": "2000", "next_index": "1000"}
+"""
+ERROR_REASON_UNDER_LEGAL_HOLD: ErrorReason.ValueType  # 56
+"""FAILED_PRECONDITION. The legal hold {hold} covers the entry at {position}. Release the hold
+first.
+
+Example: {"hold": "case-2026-17", "position": "3"}
+"""
+ERROR_REASON_NOT_RETIRABLE: ErrorReason.ValueType  # 57
+"""FAILED_PRECONDITION. The month {month} cannot be retired: {because}.
+
+Example: {"month": "2026-01", "because": "it was over 40 days ago, 90 are needed"}
+"""
+ERROR_REASON_NOT_REDACTABLE: ErrorReason.ValueType  # 58
+"""FAILED_PRECONDITION. The entry at {position} cannot be redacted: {because}.
+
+Example: {"position": "3", "because": "it is about the ledger itself"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
