@@ -9,6 +9,14 @@ SAID = said(
     "$10[1]::jsonb @> jsonb_build_object('first_index', v_first, 'end_index', v_end)",
 )
 
+# How many entries the newest checkpoint covers; revision 009 makes of it that of the last epoch.
+SIGNED = """
+CREATE OR REPLACE FUNCTION audit_signed_entries() RETURNS bigint LANGUAGE sql STABLE
+SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT coalesce(max(tree_size), 0) FROM audit_checkpoints
+$$
+"""
+
 # Leaves the head row locked, so that no hold can be placed any more. The entries are looked through
 # before that, unless a hold comes in between, because appending has to wait meanwhile.
 MONTH_HELD = f"""
@@ -68,7 +76,7 @@ BEGIN
         o_outcome := 'held';
         RETURN;
     END IF;
-    IF coalesce((SELECT max(c.tree_size) FROM audit_checkpoints AS c), 0) < v_end THEN
+    IF audit_signed_entries() < v_end THEN
         o_outcome := 'unsigned';
         RETURN;
     END IF;
@@ -101,8 +109,7 @@ BEGIN
         o_outcome := 'dropped';
         RETURN;
     END IF;
-    IF coalesce((SELECT max(c.tree_size) FROM audit_checkpoints AS c), 0)
-       <= v_retirement.leaf_index THEN
+    IF audit_signed_entries() <= v_retirement.leaf_index THEN
         o_outcome := 'unsigned';
         RETURN;
     END IF;

@@ -18,7 +18,7 @@ from migrations.statements.holds_008 import (
     TYPES,
 )
 from migrations.statements.redaction_008 import REDACT, REDACT_ONLY, REDACTED
-from migrations.statements.retirement_008 import DROP_MONTH, MONTH_HELD, RETIRE
+from migrations.statements.retirement_008 import DROP_MONTH, MONTH_HELD, RETIRE, SIGNED
 
 revision = "008"
 down_revision = "007"
@@ -116,6 +116,7 @@ FUNCTIONS = {
     "audit_hold_on(audit_logs)": HOLD_ON,
     "audit_redacted(audit_logs, text[], bytea, bigint)": REDACTED,
     "audit_logs_redact_only()": REDACT_ONLY,
+    "audit_signed_entries()": SIGNED,
     "audit_month_held(date)": MONTH_HELD,
     f"audit_redact({TYPES}, bigint, text[], bytea)": REDACT,
     f"audit_retire({TYPES}, date, bigint, bigint)": RETIRE,
@@ -123,7 +124,7 @@ FUNCTIONS = {
     f"audit_place_hold({TYPES}, {HOLD_TYPES})": PLACE_HOLD,
     f"audit_release_hold({TYPES}, uuid, uuid, text)": RELEASE_HOLD,
 }
-CALLED = tuple(FUNCTIONS)[5:]
+CALLED = tuple(FUNCTIONS)[6:]
 
 # ALWAYS: also where session_replication_role switches ordinary triggers off.
 TRIGGERS = (

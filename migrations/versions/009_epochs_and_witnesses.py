@@ -10,6 +10,8 @@ Revises: 008
 
 from alembic import op
 
+from migrations.statements.retirement_008 import SIGNED
+
 revision = "009"
 down_revision = "008"
 branch_labels = None
@@ -78,6 +80,15 @@ BEGIN
     RAISE EXCEPTION 'a tile only gets longer: % refused', TG_OP
         USING ERRCODE = 'insufficient_privilege';
 END $$
+"""
+
+# What was signed in an earlier epoch may be of entries that are lost.
+SIGNED_OF_EPOCH = """
+CREATE OR REPLACE FUNCTION audit_signed_entries() RETURNS bigint LANGUAGE sql STABLE
+SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT coalesce(max(c.tree_size), 0) FROM audit_checkpoints AS c
+    WHERE c.epoch = (SELECT h.epoch FROM audit_log_head AS h)
+$$
 """
 
 # ALWAYS: also where session_replication_role switches ordinary triggers off.
@@ -166,7 +177,8 @@ GRANTS = (
 
 def upgrade() -> None:
     """Make both tables, the function that begins an epoch, and the door in the wall of tiles."""
-    for statement in (EPOCHS, FIRST_EPOCH, *CHECKPOINTS, GROW_ONLY, NEW_EPOCH, WITNESSED):
+    made = (EPOCHS, FIRST_EPOCH, *CHECKPOINTS, SIGNED_OF_EPOCH, GROW_ONLY, NEW_EPOCH, WITNESSED)
+    for statement in made:
         op.execute(statement)
     op.execute(f"REVOKE ALL ON FUNCTION {SIGNATURE} FROM PUBLIC")
     op.execute("DROP TRIGGER merkle_tiles_refuse_rows ON merkle_tiles")
@@ -199,3 +211,4 @@ def downgrade() -> None:
         "ALTER TABLE audit_checkpoints ADD CONSTRAINT pk_audit_checkpoints PRIMARY KEY (tree_size)"
     )
     op.execute("DROP TABLE audit_epochs")
+    op.execute(SIGNED)

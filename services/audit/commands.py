@@ -27,7 +27,11 @@ ROLES = ("rm_audit_writer", "rm_audit_reader", None)
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; without a command the service serves."""
-    made = argparse.ArgumentParser(prog="python -m services.audit", description=__doc__)
+    made = argparse.ArgumentParser(
+        prog="python -m services.audit",
+        description=__doc__,
+        epilog="Without a command the service serves.",
+    )
     commands = made.add_subparsers(dest="command")
     commands.add_parser("rotate-key", help="add a key, which becomes the current one")
     dropping = commands.add_parser("drop-key", help="let an old key sign no more")

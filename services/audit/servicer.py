@@ -122,13 +122,15 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             method=current_call.get().method,
             caller=caller().user_id,
             wanted=await self._filter(request.filter),
+            now=self._traces.now(),
             size=request.page_size,
             token=request.page_token,
             oldest_first=request.oldest_first,
             include_total=request.include_total,
         )
-        answer = messages.page(await self._reading.page(asked))
-        if not request.page_token:
+        found = await self._reading.page(asked)
+        answer = messages.page(found)
+        if found.is_news:
             given = messages_follow.asked(request)
             await self._traces.write("list", given | {"rows": len(answer.audit_logs)})
         return answer

@@ -32,6 +32,10 @@ class NoteInvalid(Exception):
     """A note or a key that is not what it should be; the text says why."""
 
 
+class NotSigned(NoteInvalid):
+    """The signatures of a note are of other keys than those that are known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verifier:
     """A public key with its name, as `name+key id+base64 of algorithm and key`."""
@@ -134,7 +138,9 @@ def open_note(note: str, *verifiers: Verifier) -> str:
     ]
     if not known:
         names = dict.fromkeys(verifier.name for verifier in verifiers)
-        raise NoteInvalid(f"not signed by {' or '.join(names) or 'any key that is known'}")
+        signers = ", ".join(encoded[:KEY_ID_BYTES].hex() for _name, encoded in signatures)
+        wanted = " or ".join(names) or "any key that is known"
+        raise NotSigned(f"not signed by {wanted} with a key that is known, but with {signers}")
     for verifier, signature in known:
         if not verifier.accepts(text, signature):
             raise NoteInvalid(f"the signature of {verifier.name} is wrong")

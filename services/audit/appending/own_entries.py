@@ -9,12 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.audit.rules.events import Event, Sealed, seal
 from services.audit.rules.leaf import request_key
+from services.audit.rules.redaction import CATEGORY, PRODUCER
 from services.audit.store import epochs
 from services.audit.store.appending import append, driver_connection
 from shared.db.engine import Database
 from shared.ids import new_id
-
-PRODUCER = "audit"
 
 
 class OwnEntries:
@@ -43,7 +42,7 @@ class OwnEntries:
             event_id=new_id(),
             occurred_at=now,
             details=dict(details),
-            category="security",
+            category=CATEGORY,
         )
         return seal(event, producer=PRODUCER, user_id=None, now=now, mac_key=self._mac_key)
 

@@ -15,6 +15,7 @@ import structlog
 from prometheus_client import Counter
 
 from services.audit.appending.ledger import Ledger, Own, Refused
+from services.audit.rules.canonical import MAX_EXACT
 from services.audit.rules.events import Event
 from shared.clock import Clock
 from shared.errors import DomainError
@@ -47,8 +48,8 @@ class Session:
 
     async def end(self, reason: str, **details: object) -> None:
         """Write the entry about the end now, before the last message is sent."""
-        self.ended = True
         await self._traces.append(self.last(reason, **details))
+        self.ended = True
 
     def last(self, reason: str, **details: object) -> Own:
         """Return the entry about the end."""
@@ -66,6 +67,10 @@ class Traces:
         self._ledger = ledger
         self._clock = clock
         self._writing: set[asyncio.Task[None]] = set()
+
+    def now(self) -> int:
+        """Return the time in seconds since 1970, for what must be told again after a while."""
+        return int(self._clock().timestamp())
 
     async def write(
         self, action: str, details: Mapping[str, object], resource_id: str = EVERYTHING
@@ -125,7 +130,7 @@ class Traces:
             resource_type=RESOURCE,
             resource_id=resource_id,
             occurred_at=self._clock(),
-            details=known | dict(details),
+            details={name: _spelled(value) for name, value in (known | dict(details)).items()},
             ip_address=call.ip_address,
             user_agent=call.user_agent,
             category="access",
@@ -173,3 +178,9 @@ class Traces:
                     user_id=str(own.user_id),
                     details=own.event.details,
                 )
+
+
+def _spelled(value: object) -> object:
+    """Return a value as an entry can tell it: positions that no JSON number holds are text."""
+    too_large = isinstance(value, int) and abs(value) > MAX_EXACT
+    return str(value) if too_large else value

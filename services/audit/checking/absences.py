@@ -103,7 +103,8 @@ class Absences:
     async def entry(self, position: int) -> Row | None:
         """Return the entry at a position if it matches its leaf, and that the one of the tree.
 
-        An entry that the tree does not have yet is held against its own leaf only.
+        An entry that the tree does not have yet is held against its own leaf only; not so one that
+        was kept of a dropped month, which the tree has.
         """
         try:
             row = await self._stored(position)
@@ -118,7 +119,8 @@ class Absences:
         try:
             return row if hash_of(node, tiles) == leaf else None
         except TileTooShort:
-            return row
+            async with driver_connection(self._database.engine) as driver:
+                return row if await trees.rows(driver, position, position + 1) else None
 
     async def _stored(self, position: int) -> Row | None:
         async with driver_connection(self._database.engine) as driver:

@@ -19,7 +19,7 @@ from services.audit.rules.replay import Mismatch, Root
 from services.audit.signing.checkpoint_file import CheckpointFile, CheckpointFileInvalid
 from services.audit.signing.history import History, read_history
 from services.audit.signing.integrator import Integrator
-from services.audit.signing.ledger_key import Keys
+from services.audit.signing.ledger_key import LOOK_EVERY_S, Keys
 from services.audit.store import trees
 from services.audit.store.trees import StoredCheckpoint
 from shared.db.engine import Database
@@ -161,7 +161,7 @@ class Verification:
         known = [*kept]
         if published is not None:
             known.append((published, "published outside the database"))
-        mismatches = [history.problem]
+        mismatches = [history.problem, await self._begun_without_key(history)]
         for checkpoint, label in known:
             root = history.root(checkpoint, label)
             if isinstance(root, Mismatch):
@@ -169,6 +169,25 @@ class Verification:
             elif root is not None:
                 pinned.known.append(root)
         return min(filter(None, mismatches), default=None)
+
+    async def _begun_without_key(self, history: History) -> Mismatch | None:
+        """Find an epoch that `ledger.pub` does not know.
+
+        Whoever has only the database can write one, with an entry that gives up what was signed.
+        The command writes the key's new name first, which is seen a moment later.
+        """
+        for moment in (0.0, 2 * LOOK_EVERY_S):
+            await asyncio.sleep(moment)
+            newest = self._keys.ring.epoch
+            begun = next((one for one in history.beginnings if one.number > newest), None)
+            if begun is None:
+                return None
+        return Mismatch(
+            begun.fork,
+            f"The epoch {begun.number} that the entry at {begun.leaf_index} began is not that of"
+            f" the keys, which sign epoch {newest}: either ledger.pub is not the newest, or"
+            " somebody who has only the database gave up what was signed.",
+        )
 
     def _signed(self, row: StoredCheckpoint) -> Root:
         """Return what a stored checkpoint says; one that was not signed so cannot match."""

@@ -20,16 +20,19 @@ from shared.paging import PageTokens, page_size
 PAGE_SIZE = 100
 COUNTED = 10_000
 COUNTING_MS = 1_000
+# For so long tokens go on with a list that an entry tells of; then another one has to.
+TOLD_FOR_S = 3_600
 _CANCELLED = "57014"
 
 
 @dataclass(frozen=True, slots=True)
 class PageQuery:
-    """A page that somebody asks for; `method` and `caller` bind its tokens."""
+    """A page that somebody asks for at `now`, in seconds; `method` and `caller` bind its tokens."""
 
     method: str
     caller: UUID
     wanted: Filter
+    now: int = 0
     size: int = 0
     token: str = ""
     oldest_first: bool = False
@@ -38,9 +41,14 @@ class PageQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Entries, the token of the next page ("" at the end) and, if asked for, how many there are."""
+    """Entries, the token of the next page ("" at the end) and, if asked for, how many there are.
+
+    It `is_news` unless an entry of the last hour tells that the caller reads this list: tokens do
+    not expire, and would lead to what is appended later without a trace.
+    """
 
     entries: Sequence[Entry]
+    is_news: bool
     next_token: str = ""
     total: int | None = None
     total_is_estimate: bool = False
@@ -63,26 +71,30 @@ class Reading:
         size = page_size(asked.size, PAGE_SIZE)
         async with self._database.statements() as tx:
             everything = await _dated(tx, asked.wanted)
-            left = self._left(asked, query, everything)
+            left, told_at = self._left(asked, query, everything)
             search = Search(tx, asked.wanted, asked.oldest_first, size)
             stop = await search.run(left)
+        is_news = told_at is None or asked.now - told_at > TOLD_FOR_S
         token = ""
         if stop is not None and after(stop, left, oldest_first=asked.oldest_first) is not None:
-            token = self._tokens.encode(asked.method, asked.caller, query, [stop])
+            position = [stop, asked.now if told_at is None or is_news else told_at]
+            token = self._tokens.encode(asked.method, asked.caller, query, position)
         total, estimated = None, False
         if asked.include_total:
             total, estimated = await self._total(asked.wanted, everything)
-        return Page(search.found, token, total, estimated)
+        return Page(search.found, is_news, token, total, estimated)
 
-    def _left(self, asked: PageQuery, query: bytes, everything: Leaves) -> Leaves:
-        """Return the leaves that earlier pages have not covered."""
+    def _left(
+        self, asked: PageQuery, query: bytes, everything: Leaves
+    ) -> tuple[Leaves, int | None]:
+        """Return the leaves that earlier pages have not covered, and when these were told of."""
         if not asked.token:
-            return everything
+            return everything, None
         position = self._tokens.decode(asked.method, asked.caller, query, asked.token)
         match position:
-            case [int(leaf)]:
+            case [int(leaf), int(told_at)]:
                 left = after(leaf, everything, oldest_first=asked.oldest_first)
-                return left or Leaves(0, 0)
+                return left or Leaves(0, 0), told_at
             case _:
                 raise PageTokenInvalid(method=asked.method)
 

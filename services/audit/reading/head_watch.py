@@ -32,8 +32,12 @@ class Seen:
 
     @property
     def signed_index(self) -> int:
-        """How many entries the newest checkpoint covers."""
-        return self.signed.size if self.signed else 0
+        """How many entries the newest checkpoint covers, of those that are there.
+
+        A ledger that was cut off has a checkpoint of more; a stream must not pass by what will
+        come in their places.
+        """
+        return min(self.signed.size, self.next_index) if self.signed else 0
 
 
 class HeadWatch:

@@ -151,7 +151,8 @@ class Retiring:
 
 
 def _young(month: date) -> NotRetirable:
-    return _not_retirable(month, f"it is not over for {retirement.KEPT_FOR.days} days")
+    days = retirement.KEPT_FOR.days
+    return _not_retirable(month, f"it must have been over for {days} days; wait until then")
 
 
 def _not_dense(month: date) -> NotRetirable:

@@ -50,6 +50,13 @@ def retire_details(span: Span, hashes: Sequence[bytes], reason: str) -> dict[str
     }
 
 
+def announces(entry: Mapping[str, Any]) -> bool:
+    """Tell whether an entry announces any retirement."""
+    told = (entry["action"], entry["resource_type"])
+    about_it = is_about_the_ledger(entry["producer"], entry["category"])
+    return about_it and told == (RETIRE, RESOURCE)
+
+
 def is_announced(
     entry: Mapping[str, Any], month: date, span: Span, hashes: Sequence[bytes]
 ) -> bool:

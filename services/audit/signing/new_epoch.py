@@ -104,6 +104,12 @@ class NewEpoch:
             ]
             fork = await self._fork(tx, everything, head.next_index)
             newest = await trees.newest_checkpoint(tx)
+            retired = await epochs.retired_up_to(tx)
+        if fork.size < retired:
+            raise CommandRefused(
+                f"Entries up to {retired} were retired, and only the tree has their leaves: it must"
+                f" not be cut back to {fork.size}. That is no restore."
+            )
         signed = max((one.size for one in everything), default=0)
         if fork.differing is None and fork.beyond is None and ring.origin == head.origin:
             raise CommandRefused("Nothing is lost: every checkpoint holds. Nothing was changed.")

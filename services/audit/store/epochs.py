@@ -17,6 +17,7 @@ from shared.db.models.audit import (
     AuditKeptEntry,
     AuditLog,
     AuditLogHead,
+    AuditRetirement,
 )
 from shared.merkle.checkpoint import origin_of
 
@@ -162,6 +163,13 @@ async def is_told(
 async def stray_entries(tx: AsyncConnection, end: int) -> int:
     """Count the entries at `end` and beyond, where none should be."""
     found = select(func.count()).select_from(AuditLog).where(AuditLog.leaf_index >= end)
+    return (await tx.execute(found)).scalar_one()
+
+
+async def retired_up_to(tx: AsyncConnection) -> int:
+    """Return the position after the last dropped entry; of these only tiles have the leaves."""
+    dropped = AuditRetirement.dropped_at.is_not(None)
+    found = select(func.coalesce(func.max(AuditRetirement.end_index), 0)).where(dropped)
     return (await tx.execute(found)).scalar_one()
 
 

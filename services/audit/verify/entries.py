@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from services.audit.rules.exported import EntryNotGenuine, Exported, read_line, recomputed
 from services.audit.rules.redaction import orders
+from services.audit.rules.retirement import announces
 from services.audit.verify.verdict import NotGenuine
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ BATCH_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An entry, and its members if it orders a redaction."""
+    """An entry, and its members if it orders a redaction or announces a retirement."""
 
     content: bytes
     entry: Exported
@@ -101,7 +102,8 @@ def _computed(lines: Sequence[bytes]) -> _Batch:
             entry = recomputed(told)
         except EntryNotGenuine as error:
             return _Batch(found, f"{where} {error}")
-        found.append((entry, told if orders(told) is not None else None))
+        is_order = orders(told) is not None or announces(told)
+        found.append((entry, told if is_order else None))
     return _Batch(found)
 
 

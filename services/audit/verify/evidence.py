@@ -5,6 +5,7 @@ evidence.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from typing import Any
 from services.audit.verify.verdict import CannotTell, NotGenuine
 from shared.merkle import checkpoint
 from shared.merkle.checkpoint import Checkpoint
-from shared.merkle.note import NoteInvalid, Verifier, open_note
+from shared.merkle.note import NoteInvalid, NotSigned, Verifier, open_note
 
 # More than any of these files can have; an export is not read at once.
 MOST_BYTES = 64 * 1024 * 1024
 MOST_KEYS = 1_000
 
 Keys = Sequence[Verifier]
+
+# The end of a checkpoint that another one follows, as in the checkpoint file.
+_ANOTHER = re.compile("\n\u2014 [^\n]+\n\n?[^\n]+\n[0-9]+\n[^\n]+\n\n\u2014 ")
 
 
 def keys_of(paths: Sequence[Path]) -> Keys:
@@ -45,6 +49,8 @@ def note_of(path: Path, *members: str) -> str:
         if not isinstance(found, str):
             raise NotGenuine(f"{path} has no signed note.")
         text = found
+    if _ANOTHER.search(text):
+        raise CannotTell(f"{path} has several checkpoints: give a file with one of them.")
     # Tools that print a text end it with one more newline.
     return text.rstrip("\n") + "\n"
 
@@ -54,17 +60,23 @@ def document(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(_text(path), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise NotGenuine(f"{path} is not JSON with each member once.") from error
+        raise NotGenuine(f"{path} is not one JSON object that has each member once.") from error
     if not isinstance(found, dict):
         raise NotGenuine(f"{path} is not a JSON object.")
     return found
 
 
 def member_of(found: object, name: str) -> object:
-    """Return a member by its name in the proto or in camel case; None when it is not there."""
+    """Return a member by its name in the proto or in camel case; None when it is not there.
+
+    One that is there by both names would mean different things to its readers: NotGenuine.
+    """
     if not isinstance(found, dict):
         return None
-    return found.get(name, found.get(camel(name)))
+    other = camel(name)
+    if other != name and name in found and other in found:
+        raise NotGenuine(f"What should be one member has {name!r} and {other!r}.")
+    return found.get(name, found.get(other))
 
 
 def camel(name: str) -> str:
@@ -78,7 +90,7 @@ def signed_text(note: str, keys: Keys, what: str) -> str:
     try:
         return open_note(note, *keys)
     except NoteInvalid as error:
-        raise NotGenuine(f"{what} is not genuine: {error}.") from error
+        raise _refused(what, error) from error
 
 
 def checkpoint_of(note: str, keys: Keys, what: str) -> Checkpoint:
@@ -86,7 +98,15 @@ def checkpoint_of(note: str, keys: Keys, what: str) -> Checkpoint:
     try:
         return checkpoint.opened(note, *keys)
     except NoteInvalid as error:
-        raise NotGenuine(f"{what} is not genuine: {error}.") from error
+        raise _refused(what, error) from error
+
+
+def _refused(what: str, error: NoteInvalid) -> NotGenuine:
+    """Return the sentence about a note; one of an older key looks like one of a stranger."""
+    hint = ""
+    if isinstance(error, NotSigned):
+        hint = " If the key was replaced, give the public half of the older one too."
+    return NotGenuine(f"{what} is not genuine: {error}.{hint}")
 
 
 def _text(path: Path) -> str:
@@ -102,6 +122,8 @@ def _content(path: Path) -> bytes:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise CannotTell(f"{path} cannot be read: {error.strerror}.") from error
+    if not content.strip():
+        raise CannotTell(f"{path} is empty: what should have written it had nothing to give.")
     if len(content) > MOST_BYTES:
         raise CannotTell(f"{path} is larger than 64 MiB.")
     return content

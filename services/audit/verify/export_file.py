@@ -111,12 +111,14 @@ def _read_ndjson(
     found = Found()
     position = lines.Position(told, frozenset({kept.size} if kept else ()))
     redactions = lines.Redactions(told.leaves, told.range)
+    retirements = lines.Retirements(told.range)
     for line in entries(file):
         found.rows += 1
         found.add(line.content)
         try:
             position.pass_by(line.entry)
             redactions.pass_by(line.entry, line.order)
+            retirements.pass_by(line.entry, line.order)
         except NotGenuine as error:
             raise NotGenuine(f"Line {found.rows} {error}") from error
     root = position.root(covering.size)
@@ -139,6 +141,11 @@ def _read_ndjson(
     if position.retired:
         found.notes.append(
             f"{position.retired:,} positions were retired; of them there are leaves."
+        )
+    if retirements.untold:
+        found.notes.append(
+            f"Of {retirements.untold:,} retired intervals only the manifest says so: the entry that"
+            " announced it is not in the export."
         )
     return found
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.audit.rules.exported import Exported
-from services.audit.rules.manifest import Manifest, RangeProof
+from services.audit.rules.manifest import Manifest, RangeProof, Retired
 from services.audit.rules.ranges import GrowingTree, subtrees
 from services.audit.rules.redaction import is_ordered
+from services.audit.rules.retirement import announces, is_announced, month_named
 from services.audit.verify.verdict import NotGenuine
 from shared.merkle.tree import Span
 
@@ -85,6 +86,43 @@ class Position:
         self._tree.add(digest, level)
         if self._tree.size in self._sizes:
             self.roots[self._tree.size] = self._tree.root()
+
+
+class Retirements:
+    """Intervals without lines, and the entries that announced it, as far as they are exported."""
+
+    def __init__(self, proof: RangeProof | None) -> None:
+        """Take what the manifest says of intervals."""
+        self._open = list(proof.retired) if proof else []
+
+    @property
+    def untold(self) -> int:
+        """How many intervals were announced by none of the entries so far."""
+        return len(self._open)
+
+    def pass_by(self, entry: Exported, told: Mapping[str, Any] | None) -> None:
+        """Take the next entry, with its members if it announces anything.
+
+        Raises NotGenuine when it announced nothing that it should have.
+        """
+        said = [gap for gap in self._open if gap.retired_by == entry.leaf_index]
+        for gap in said:
+            if told is None or not _announced(told, gap):
+                raise NotGenuine(
+                    f"is not the entry that retired positions {gap.leaves.first} to"
+                    f" {gap.leaves.end - 1}, as the manifest says."
+                )
+            self._open.remove(gap)
+
+
+def _announced(told: Mapping[str, Any], gap: Retired) -> bool:
+    if not announces(told):
+        return False
+    try:
+        month = month_named(told["resource_id"])
+    except ValueError:
+        return False
+    return is_announced(told, month, gap.leaves, gap.hashes)
 
 
 class Redactions:

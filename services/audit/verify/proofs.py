@@ -22,6 +22,8 @@ def verify_entry(entry: Path, proof: Path, keys: Keys, checkpoint: Path | None =
     answer = evidence.document(proof)
     inner = member_of(answer, "proof")
     given = inner if isinstance(inner, dict) else answer
+    if member_of(given, "hashes") is None and member_of(given, "tree_size") is None:
+        raise CannotTell(f"{proof} has no inclusion proof: give the answer of GetInclusionProof.")
     index = proto_json.whole(member_of(given, "leaf_index"))
     if index != found.leaf_index:
         raise CannotTell(

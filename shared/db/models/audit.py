@@ -28,7 +28,7 @@ HAS_AGGREGATE = text("aggregate IS NOT NULL")
 
 
 class AuditLog(Schema):
-    """An entry. Rows are inserted by the function `audit_append` and never change.
+    """An entry. Rows are inserted by the function `audit_append`; only a redaction changes them.
 
     `salt`, `event_digest` and `leaf_hash` are described in `services.audit.rules.leaf`. `id` is
     made from `created_at` and `leaf_index`, so all three have one order.

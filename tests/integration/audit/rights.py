@@ -76,6 +76,7 @@ CALLS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "audit_hold_on": ((), ""),
     "audit_redacted": ((), ""),
     "audit_month_held": ((), "DATE '2019-01-01'"),
+    "audit_signed_entries": ((), ""),
     "audit_logs_redact_only": ((), ""),
     "audit_set_once": ((), ""),
     "merkle_tiles_grow_only": ((), ""),

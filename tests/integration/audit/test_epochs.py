@@ -10,16 +10,24 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from services.audit.reading.entries import Reading
+from services.audit.retention.announcing import Announcer
+from services.audit.retention.redacting import Redacting
+from services.audit.rules.redaction import is_about_the_ledger
 from services.audit.signing.integrator import SigningRefused
 from services.audit.signing.key_changes import CommandRefused, drop_key, key_name, rotate_key
 from services.audit.signing.new_epoch import Plan
 from services.audit.signing.proofs import Proofs
+from shared.clock import system_clock
 from shared.db.engine import Database
+from shared.errors import NotRedactable
+from shared.identity.actor import Actor, Call, Role, current_call
 from shared.identity.keys import read_private
 from shared.merkle.checkpoint import LOG, Checkpoint, signed
 from shared.merkle.note import Ed25519Signer
 from shared.merkle.tree import verify_consistency
-from tests.integration.audit.conftest import World
+from shared.paging import PageTokens
+from tests.integration.audit.conftest import SECRET, World
 from tests.integration.audit.signing import SignedLedger
 from tests.support.walls import put_up, take_down
 
@@ -118,6 +126,68 @@ async def test_lost_events_are_accepted_again(
     entries = [row["event_id"] for row in await ledger.world.rows()]
     assert entries[7:] == [event.event_id for event in lost]
     await ledger.sign()
+    assert (await ledger.verified()).mismatch is None
+
+
+async def test_what_was_signed_of_lost_entries_covers_nothing(ledger: SignedLedger) -> None:
+    """No month may be dropped because an abandoned checkpoint is large enough."""
+    signed_entries = "SELECT audit_signed_entries()"
+    await parts(ledger, 10, 20)
+    assert await ledger.owner.fetchval(signed_entries) == 20
+    await ledger.restore(12, tree_too=False)
+    await begin(ledger)
+    assert await ledger.owner.fetchval(signed_entries) == 0
+    await ledger.sign()
+    assert await ledger.owner.fetchval(signed_entries) == 13
+
+
+async def test_an_epoch_that_only_the_database_has_hides_nothing(ledger: SignedLedger) -> None:
+    """Who has the database can begin one with everything in its place, but for `ledger.pub`."""
+    await parts(ledger, 10, 20)
+    public = (ledger.directory / "ledger.pub").read_text()
+    await ledger.restore(12)
+    await begin(ledger)
+    (ledger.directory / "ledger.pub").write_text(public)
+    await ledger.append(3, prefix="forged", signed=False)
+    found = (await ledger.verified()).mismatch
+    assert found is not None
+    assert "is not that of the keys" in found.problem
+    assert found.first == 10
+
+
+async def test_the_leaves_of_retired_entries_are_not_cut_off(ledger: SignedLedger) -> None:
+    await parts(ledger, 10, 20)
+    await ledger.restore(16)
+    await ledger.owner.execute(
+        "INSERT INTO audit_retirements (month, first_index, end_index, leaf_index, dropped_at)"
+        " VALUES ('2025-01-01', 0, 12, 14, now())"
+    )
+    with pytest.raises(CommandRefused, match="Entries up to 12 were retired"):
+        await ledger.new_epoch.plan()
+
+
+async def test_what_an_epoch_rests_on_can_be_neither_erased_nor_dropped(
+    ledger: SignedLedger,
+) -> None:
+    """Entries of epochs and keys are about the ledger, as redactions and retirements are."""
+    await ledger.append(6)
+    await ledger.restore(4)
+    await begin(ledger)
+    await ledger.sign()
+    async for _sentence in rotate_key(ledger.directory, ledger.entries):
+        pass
+    rows = {row["action"]: row for row in await ledger.world.rows()}
+    for action in ("epoch", "rotate_key"):
+        assert is_about_the_ledger(rows[action]["producer"], rows[action]["category"])
+    reader, admin = ledger.world.reader, Actor(ledger.world.user_id, "somebody", Role.ADMIN)
+    keeper = Database(ledger.world.url, role="rm_audit_keeper", application_name="test keeper")
+    tokens, announcer = PageTokens(SECRET), Announcer(SECRET, system_clock)
+    redacting = Redacting(keeper, reader, Reading(reader, tokens), announcer)
+    known = current_call.set(Call("/test", "request", actor=admin))
+    with pytest.raises(NotRedactable):
+        await redacting.redact(rows["epoch"]["leaf_index"], ["details"], "x")
+    current_call.reset(known)
+    await keeper.close()
     assert (await ledger.verified()).mismatch is None
 
 

@@ -4,13 +4,15 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
 
 from services.audit.retention import retiring
-from services.audit.rules.leaf import TAGS, commitments, field_salt
-from services.audit.rules.recheck import values_of
+from services.audit.rules.events import microseconds
+from services.audit.rules.leaf import TAGS, commitments, field_salt, leaf_hash
+from services.audit.rules.recheck import entry_id, values_of
 from tests.integration.audit.conftest import World
 from tests.integration.audit.keeping import MONTHS, PAST, PER_MONTH, Kept, keeping
 
@@ -134,6 +136,26 @@ async def test_an_order_that_was_changed_orders_nothing(kept: Kept) -> None:
         order.leaf_index,
     )
     assert (await kept.found())[0] == 8
+
+
+async def test_an_order_that_is_only_among_the_kept_entries_orders_nothing(kept: Kept) -> None:
+    """Beyond the end of the ledger, no tree says whether a kept entry was ever one."""
+    beyond = 2**40
+    order = await kept.redact(8, "details")
+    created_us = microseconds(order.created_at)
+    digest = (await kept.row(order.leaf_index))["event_digest"]
+    await kept.owner.execute(
+        "INSERT INTO audit_kept_entries SELECT $1::bigint, to_jsonb(l) || jsonb_build_object("
+        "'leaf_index', $1::bigint, 'id', $2::text, 'leaf_hash', $3::bytea)"
+        " FROM audit_logs AS l WHERE leaf_index = $4",
+        *(beyond, str(UUID(int=entry_id(created_us, beyond)))),
+        *(leaf_hash(beyond, created_us, digest), order.leaf_index),
+    )
+    await kept.owner.execute("DELETE FROM audit_logs WHERE leaf_index = 8")
+    await restored(kept, 8)
+    await forged(kept, 8, ["details"], beyond)
+    place, problem = await kept.found()
+    assert (place, f"no entry at {beyond} orders that" in problem) == (8, True)
 
 
 async def drop(kept: Kept, month: str = "2025m01") -> None:

@@ -16,6 +16,7 @@ from shared.errors import FollowSlotsTaken
 from shared.identity.actor import Role
 from shared.ids import new_id
 from tests.rpc.audit.conftest import Service, as_, event, refusal
+from tests.support.walls import lose_end
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
 
@@ -192,6 +193,20 @@ async def test_positions_that_cannot_be(audit: Service) -> None:
     asked = pb.FollowAuditLogsRequest(from_index=end + 10)
     error = await refusal(audit.stub.FollowAuditLogs(asked, metadata=as_("lead1")).read())
     assert (error.reason, error.facts["position"]) == ("POSITION_OUT_OF_RANGE", str(end + 10))
+
+
+async def test_what_will_come_in_the_places_of_lost_entries_is_not_passed_by(
+    audit: Service,
+) -> None:
+    """Of a ledger that was cut off, more was signed than is there."""
+    await audit.log(*[event(number) for number in range(9)])
+    proved = pb.GetInclusionProofRequest(leaf_index=8)
+    await audit.stub.GetInclusionProof(proved, metadata=as_("lead1"))
+    await lose_end(audit.owner, 4, tree_too=False)
+    async with follow(audit, from_index=0, only_signed=True) as follower:
+        await follower.until(4)
+        assert numbers(follower.entries) == [0, 1, 2, 3]
+        assert follower.next_index <= await size(audit)
 
 
 async def test_what_was_retired_is_not_skipped_in_silence(audit: Service) -> None:

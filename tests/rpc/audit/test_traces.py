@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
+import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
 from release_manager.audit.v1 import audit_pb2 as pb
 
+from services.audit.appending.ledger import Own
 from services.audit.appending.traces import Traces
+from services.audit.reading import entries as entries_of
 from shared.errors import AppendQueueFull
 from tests.rpc.audit.conftest import Service, as_, event, refusal
 
@@ -81,6 +84,45 @@ async def test_a_list_is_traced_once_with_what_was_asked_for(audit: Service) -> 
     assert "grpc" in filtered["user_agent"]
     assert (plain["details"]["filter"], plain["details"]["page_size"]) == ({}, 2)
     assert plain["details"]["rows"] == 2
+
+
+async def test_a_token_does_not_read_without_a_trace_for_ever(
+    audit: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await audit.log(*[event(number) for number in range(6)])
+    page = pb.ListAuditLogsRequest(page_size=1, oldest_first=True)
+    for _ in range(2):  # the second is within the hour
+        found = await audit.stub.ListAuditLogs(page, metadata=as_("lead1"))
+        page.page_token = found.next_page_token
+    assert await actions(audit) == ["list"]
+    monkeypatch.setattr(entries_of, "TOLD_FOR_S", -1)
+    found = await audit.stub.ListAuditLogs(page, metadata=as_("lead1"))
+    _first, again = await soon(audit, "access", 2)
+    assert (again["details"]["resumed"], again["details"]["rows"]) == (True, 1)
+    monkeypatch.undo()
+    page.page_token = found.next_page_token
+    await audit.stub.ListAuditLogs(page, metadata=as_("lead1"))
+    assert await actions(audit) == ["list"] * 2
+
+
+async def test_an_end_that_could_not_be_told_before_the_last_message_is_told_later(
+    audit: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Traces.append
+    refused: list[str] = []
+
+    async def full_once(self: Traces, own: Own) -> None:
+        if own.event.action == "export_done" and not refused:
+            refused.append(own.event.action)
+            raise AppendQueueFull
+        await whole(self, own)
+
+    monkeypatch.setattr(Traces, "append", full_once)
+    call = audit.stub.ExportAuditLogs(pb.ExportAuditLogsRequest(), metadata=as_("lead1"))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await drained(call)
+    _begun, ended = await soon(audit, "access", 2)
+    assert (ended["action"], ended["details"]["reason"]) == ("export_done", "APPEND_QUEUE_FULL")
 
 
 async def test_one_entry_is_traced_unless_it_is_the_callers_own(audit: Service) -> None:

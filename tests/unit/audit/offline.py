@@ -21,6 +21,7 @@ from services.audit.rules.exported import MEMBERS
 from services.audit.rules.manifest import Form, Manifest, RangeProof, Retired
 from services.audit.rules.ranges import subtrees
 from services.audit.rules.recheck import entry_id
+from services.audit.rules.retirement import retire_details
 from services.audit.rules.tiles import TileKey, grown, hash_of
 from services.audit.verify.__main__ import main
 from shared.ids import new_id
@@ -91,6 +92,20 @@ class Offline:
         gone = tuple(Retired(span, len(self.leaves) - 1, self._hashes(span)) for span in retired)
         after = Span(end, len(self.leaves))
         return RangeProof(self._hashes(Span(0, first)), self._hashes(after), gone)
+
+    def retire(self, month: str, span: Span) -> Retired:
+        """Append the entry that announces that a span is gone, as the last one."""
+        hashes = self._hashes(span)
+        announced = Event(
+            action="retire",
+            resource_type="audit_log_month",
+            resource_id=month,
+            details=retire_details(span, hashes, "rule 7"),
+        )
+        now = _at(len(self.told))
+        self._add(seal(announced, producer="audit", user_id=None, now=now, mac_key=b"k"))
+        del self._tiles
+        return Retired(span, len(self.told) - 1, hashes)
 
     def manifest(self, data: bytes, **fields: Any) -> str:
         """Return the signed manifest of a file; of NDJSON by default."""

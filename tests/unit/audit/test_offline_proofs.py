@@ -113,6 +113,23 @@ def test_a_line_of_an_export_is_an_entry_too(ledger: Offline, desk: Desk) -> Non
         assert verified(desk, entry, proof(ledger, position)) == GENUINE
 
 
+@pytest.mark.parametrize("changes", [{"id": 5}, {"leaf_version": True}, {"redactions": "null"}])
+def test_a_line_has_the_types_of_an_export(
+    ledger: Offline, desk: Desk, changes: dict[str, object]
+) -> None:
+    entry = desk.put("line.json", ledger.line(ledger.told[1] | changes))
+    assert verified(desk, entry, proof(ledger, 1)) == NOT_GENUINE
+
+
+def test_one_answer_does_not_hold_two_entries(
+    ledger: Offline, desk: Desk, said: Callable[[], str]
+) -> None:
+    both = json.loads(entry_file(desk, ledger, 1).read_text())
+    both["audit_log"] = both["auditLog"] | {"action": "delete"}
+    assert verified(desk, desk.put("e", json.dumps(both)), proof(ledger, 1)) == NOT_GENUINE
+    assert "has 'audit_log' and 'auditLog'" in said()
+
+
 def test_the_whole_answer_to_an_append_is_both(ledger: Offline, desk: Desk) -> None:
     made = pb.LogActionResponse(audit_log=message(ledger.told[1]), proof=proof(ledger, 1).proof)
     assert verified(desk, desk.put("answer.json", printed(made)), made) == GENUINE
@@ -161,6 +178,7 @@ def test_no_byte_of_a_proof_can_mean_anything_else(ledger: Offline, desk: Desk) 
         ({"category": "AUDIT_CATEGORY_ALL"}, NOT_GENUINE, "does not match its leaf"),
         ({"details": [1]}, NOT_GENUINE, "has a member that no entry can have"),
         ({"redaction": {"leafIndex": "9"}}, NOT_GENUINE, "erased fields cannot be read"),
+        ({"user_id": "somebody else"}, NOT_GENUINE, "has 'user_id' and 'userId'"),
         ({"salt": ""}, CANNOT_TELL, "has no salt"),
     ],
 )
@@ -184,6 +202,10 @@ def test_a_proof_belongs_to_an_entry_and_a_tree(
 ) -> None:
     entry = entry_file(desk, ledger, 1)
     assert verified(desk, entry, proof(ledger, 2)) == CANNOT_TELL
+    assert verified(desk, entry, entry.read_text()) == CANNOT_TELL
+    assert "has no inclusion proof" in said()
+    assert verified(desk, entry, "") == CANNOT_TELL
+    assert "is empty" in said()
     other = proof(ledger, 1)
     other.proof.hashes[0] = ledger.leaves[5]
     assert verified(desk, entry, other) == NOT_GENUINE
