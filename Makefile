@@ -84,6 +84,16 @@ pytest: $(DEV) ## Run all tests, or those in ARGS="tests/unit -k rollback"
 	@# processes find parameters taken from sets in one order.
 	PYTHONHASHSEED=0 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
+.PHONY: faults
+faults: $(DEV) ## Kill, cut off and tamper for long: HAMMER_SECONDS=600, LEDGER_TAMPERINGS=1000
+	HAMMER_SECONDS=$${HAMMER_SECONDS:-600} LEDGER_TAMPERINGS=$${LEDGER_TAMPERINGS:-1000} \
+		FAULT_POINTS=all PYTHONHASHSEED=0 $(BIN)/pytest -n $(WORKERS) --dist loadfile tests/faults \
+		tests/integration/audit/test_tampering.py $(ARGS)
+
+.PHONY: bench
+bench: $(DEV) ## Measure what is claimed, or what ARGS="appends unary" names
+	$(BIN)/python -m benchmarks $(ARGS)
+
 .PHONY: protos
 protos: $(DEV) ## Generate the Python code of the protos
 	$(BIN)/python protos/generate.py

@@ -341,7 +341,9 @@ class DeadlineExceeded(DomainError, kind=Kind.DEADLINE):
 
 
 class PositionOutOfRange(DomainError, kind=Kind.RANGE):
-    """The position {position} is beyond the end of the ledger, which has {size} entries."""
+    """The position {position} is beyond the end of the ledger, or of the tree asked for, which has
+    {size} entries. Take a smaller one; where the ledger had more before, tell the operators.
+    """
 
 
 class UnexpectedError(DomainError, kind=Kind.INTERNAL):

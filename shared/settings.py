@@ -80,6 +80,13 @@ class Settings(BaseSettings):
         " another machine's disk, where whoever may change the database cannot. Default:"
         " `checkpoints` in the key directory.",
     )
+    ledger_verify_days: int = Field(
+        default=30,
+        ge=0,
+        le=3_650,
+        description="Days within which the audit service verifies every entry of the ledger once"
+        " more, in the background; new ones within ten minutes. 0 switches it off.",
+    )
     audit_address: Address = Field(
         default="127.0.0.1:50051",
         description="host:port where the audit service listens and where the others find it.",

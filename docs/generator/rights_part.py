@@ -10,6 +10,7 @@ _ROLES = (
     "rm_audit_writer",
     "rm_audit_reader",
     "rm_audit_integrator",
+    "rm_audit_keeper",
 )
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 

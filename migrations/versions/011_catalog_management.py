@@ -7,7 +7,7 @@ Revises: 010
 from alembic import op
 
 revision = "011"
-down_revision = "007"
+down_revision = "010"
 branch_labels = None
 depends_on = None
 

@@ -1,13 +1,18 @@
-"""Run the audit service: `python -m services.audit`."""
+"""Run the audit service: `python -m services.audit`; `--help` names what else it can do."""
 
+import asyncio
 import sys
 
+from services.audit import commands
 from services.audit.app import audit_server
-from shared.rpc.program import run_service
+from shared.rpc.program import command_settings, run_service
 
 
 def main() -> int:
-    """Serve until a signal; return 2 when an operator must change something."""
+    """Serve until a signal, or do what is asked; 2 when an operator must change something."""
+    arguments = commands.parser().parse_args()
+    if arguments.command is not None:
+        return asyncio.run(commands.run(command_settings(), arguments))
     return run_service(audit_server, lambda settings: settings.audit_address)
 
 

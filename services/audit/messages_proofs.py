@@ -1,19 +1,30 @@
 """Proofs, checkpoints and verifications as wire messages."""
 
+from functools import lru_cache
+
 from release_manager.audit.v1 import audit_pb2 as pb
 
-from services.audit.proofs import Consistency, Inclusion
-from services.audit.rules.note import Verifier
+from services.audit.checking.verification import Progress
+from services.audit.signing.ledger_key import KeyRing
+from services.audit.signing.proofs import Consistency, Inclusion
 from services.audit.store.trees import StoredCheckpoint
-from services.audit.verify import Progress
 
 
-def checkpoint(stored: StoredCheckpoint, verifier: Verifier) -> pb.GetCheckpointResponse:
-    """Return the newest checkpoint."""
+def checkpoint(stored: StoredCheckpoint, keys: KeyRing) -> pb.GetCheckpointResponse:
+    """Return the newest checkpoint, and all keys."""
     return pb.GetCheckpointResponse(
-        checkpoint=pb.Checkpoint(tree_size=stored.size, root=stored.root, note=stored.note),
-        verifier_key=str(verifier),
+        checkpoint=seen(stored),
+        verifier_key=str(keys.verifier),
+        verifier_keys=map(str, keys.verifiers),
     )
+
+
+@lru_cache(maxsize=2)
+def seen(stored: StoredCheckpoint | None) -> pb.Checkpoint | None:
+    """Return a checkpoint; the message is made once and must not be changed."""
+    if stored is None:
+        return None
+    return pb.Checkpoint(tree_size=stored.size, root=stored.root, note=stored.note)
 
 
 def inclusion(proof: Inclusion) -> pb.InclusionProof:
@@ -41,7 +52,11 @@ def consistency(proof: Consistency) -> pb.GetConsistencyProofResponse:
 def progress(made: Progress) -> pb.VerifyLedgerResponse:
     """Return how far a verification is, and its verdict at the end."""
     answer = pb.VerifyLedgerResponse(
-        verified=made.verified, entries=made.entries, tree_size=made.signed
+        verified=made.verified,
+        entries=made.entries,
+        tree_size=made.signed,
+        redacted=made.redacted,
+        retired=made.retired,
     )
     if made.mismatch is not None:
         answer.verdict = pb.LEDGER_VERDICT_TAMPERED

@@ -14,16 +14,16 @@ from services.catalog.app import catalog_server, database
 from services.catalog.operations.bootstrap import NobodyToOwn, bootstrap
 from shared.db.violations import translate
 from shared.errors import DomainError
-from shared.rpc.program import run_service
+from shared.rpc.program import command_settings, run_service
 from shared.rpc.run import UNUSABLE
-from shared.settings import Settings, settings_or_exit
+from shared.settings import Settings
 
 
 def main() -> int:
     """Serve until a signal, or bootstrap; return 2 when an operator must change something."""
     arguments = _parser().parse_args()
     if arguments.command == "bootstrap":
-        return asyncio.run(_bootstrap(settings_or_exit(), trial=arguments.trial))
+        return asyncio.run(_bootstrap(command_settings(), trial=arguments.trial))
     return run_service(catalog_server, lambda settings: settings.catalog_address)
 
 

@@ -78,8 +78,7 @@ class EmbeddedPostgres:
         if self._socket_dir is None:
             sentence = "The embedded PostgreSQL has not been started."
             raise EmbeddedPostgresError(sentence)
-        host = quote(str(self._socket_dir), safe="/")
-        return f"postgresql+asyncpg://{USER}@/{quote(database)}?host={host}&port={PORT}"
+        return _url(self._socket_dir, database)
 
     @property
     def running(self) -> bool:
@@ -222,6 +221,20 @@ class EmbeddedPostgres:
         lines = self.log.read_text(errors="replace").splitlines()
         fatal = [line.partition("FATAL:")[2].strip() for line in lines if "FATAL:" in line]
         return fatal[-1] if fatal else (lines[-1] if lines else "it said nothing")
+
+
+def running_url(directory: Path) -> str | None:
+    """Return the URL of the server that another process runs over `directory`, or None."""
+    cluster = directory.absolute() / "postgres"
+    said = Postmaster.read(cluster)
+    if said is None or not said.ready or not is_serving(said.pid, cluster):
+        return None
+    return _url(said.socket_dir, DATABASE)
+
+
+def _url(socket_dir: Path, database: str) -> str:
+    host = quote(str(socket_dir), safe="/")
+    return f"postgresql+asyncpg://{USER}@/{quote(database)}?host={host}&port={PORT}"
 
 
 def _remove_socket_dir(directory: Path) -> None:

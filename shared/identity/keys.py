@@ -122,6 +122,16 @@ def create_once(path: Path, content: bytes) -> None:
         pass
     finally:
         Path(file.name).unlink()
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Wait until the names in a directory are on the disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def private_pem(key: Ed25519PrivateKey) -> bytes:

@@ -1,13 +1,15 @@
 """What a service needs so that its changes are audited, in one piece.
 
-`Delivery` holds the relay, the watch over the backlog, reconciliation, purge and `Changes`, on one
-channel to the audit service, and runs their loops. `async with delivery:` starts and ends them.
+`Delivery` holds the relay, the watch over the backlog, reconciliation, the witness, purge and
+`Changes`, on one channel to the audit service, and runs their loops. `async with delivery:` starts
+and ends them.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +21,7 @@ from sqlalchemy import func, select
 from shared.db.engine import Database
 from shared.errors import AuditUnavailable
 from shared.identity.actor import Call
+from shared.merkle.key_files import public_keys
 from shared.outbox.append import append_events
 from shared.outbox.backlog import OutboxBacklog, OutboxLimits
 from shared.outbox.change import ACKNOWLEDGEMENT_WAIT_S, Change, Changes
@@ -26,6 +29,7 @@ from shared.outbox.ledger import Ledger
 from shared.outbox.purge import Purge
 from shared.outbox.reconcile import RECONCILE_EVERY_S, Reconciler, Versions
 from shared.outbox.relay import Relay
+from shared.outbox.witness import LOOK_EVERY_S, Keys, Witness
 from shared.rpc.channel import dial
 from shared.rpc.tls import Tls
 from shared.settings import Settings
@@ -42,12 +46,14 @@ log = structlog.get_logger(__name__)
 class DeliveryBounds:
     """How far the ledger may lag and, in seconds, for how long.
 
-    A change waits `wait_s` for it at most; reconciliations are `reconcile_every_s` apart.
+    A change waits `wait_s` for it at most; reconciliations are `reconcile_every_s` apart, and
+    comparisons of checkpoints `witness_every_s`.
     """
 
     limits: OutboxLimits = field(default_factory=OutboxLimits)
     wait_s: float = ACKNOWLEDGEMENT_WAIT_S
     reconcile_every_s: float = RECONCILE_EVERY_S
+    witness_every_s: float = LOOK_EVERY_S
 
 
 class Delivery:
@@ -66,10 +72,12 @@ class Delivery:
         bounds: DeliveryBounds | None = None,
         *,
         secret: bytes | None = None,
+        keys: Keys = tuple,
     ) -> None:
         """Deliver over `channel`, which carries the service's own credentials.
 
-        `secret` is that of `Changes`.
+        `secret` is that of `Changes`; `keys` returns the public keys of the ledger, as far as they
+        are known here.
         """
         bounds = bounds or DeliveryBounds()
         ledger = Ledger(audit_pb2_grpc.AuditServiceStub(channel))
@@ -79,6 +87,7 @@ class Delivery:
         self.reconciler = Reconciler(
             db, producer, versions, ledger.sequences, every_s=bounds.reconcile_every_s
         )
+        self.witness = Witness(db, producer, ledger, keys, every_s=bounds.witness_every_s)
         self._db = db
         self._producer = producer
         self._channel = channel
@@ -87,6 +96,7 @@ class Delivery:
                 "relay": self.relay.run,
                 "backlog": self.backlog.run,
                 "reconciliation": self.reconciler.run,
+                "witness": self.witness.run,
                 "purge": Purge(db, producer).run,
             }
         )
@@ -120,7 +130,8 @@ class Delivery:
         bounds = DeliveryBounds(
             limits, settings.audit_wait_milliseconds / 1000, settings.reconcile_seconds
         )
-        return cls(db, producer, channel, versions, bounds, secret=secret)
+        keys = partial(public_keys, settings.key_dir)
+        return cls(db, producer, channel, versions, bounds, secret=secret, keys=keys)
 
     async def by_itself(self, work: Callable[[Change], Awaitable[None]]) -> None:
         """Run `work` as a change nobody asked for, such as an expiry; its events have no user.

@@ -29,6 +29,13 @@ Found = list[FieldViolation]
 Check = Callable[[Any, Found], None]
 
 
+class Unusable(Exception):
+    """A servicer that checks a value itself, while it reads it, has found it unusable.
+
+    The validation interceptor then looks at the whole request and says what is wrong.
+    """
+
+
 def unusable_values(message: Message) -> Found:
     """Return a violation for each value in `message` that nothing could be done with."""
     found: Found = []

@@ -1,4 +1,7 @@
-"""What `python -m services.<name>` does: read the settings, serve, and say why it cannot."""
+"""What `python -m services.<name>` does: read the settings, serve, and say why it cannot.
+
+A command beside a service, such as `bootstrap`, also finds the embedded database of this machine.
+"""
 
 import asyncio
 import sys
@@ -6,11 +9,12 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
+from shared.db.embedded import running_url
 from shared.identity.keys import KeysInvalid
 from shared.log import configure_logging
 from shared.rpc.run import UNUSABLE, run_workers, serve
 from shared.rpc.server import RpcServer, ServerUnusable
-from shared.settings import Settings, SettingsInvalid, settings_or_exit
+from shared.settings import Settings, SettingsInvalid, read_settings, settings_or_exit
 
 ServerOf = Callable[[Settings], AbstractAsyncContextManager[RpcServer]]
 
@@ -29,6 +33,26 @@ def run_service(server_of: ServerOf, address: Callable[[Settings], str]) -> int:
         print(error, file=sys.stderr)  # noqa: T201  (for whoever started this)
         return UNUSABLE
     return 0
+
+
+def command_settings() -> Settings:
+    """Return the settings of a command, or print what is wrong with them and leave with code 2.
+
+    Without DATABASE_URL its database is the one that `python -m services` runs on the same data
+    directory.
+    """
+    settings = settings_or_exit()
+    if settings.chosen_database_url is not None:
+        return settings
+    url = running_url(settings.data_dir)
+    if url is None:
+        sentence = (
+            f"DATABASE_URL is not set, and no database runs on {settings.data_dir}: set it, or"
+            " start `make run` and give the command again in the same directory."
+        )
+        print(sentence, file=sys.stderr)  # noqa: T201  (for whoever started this)
+        raise SystemExit(UNUSABLE)
+    return read_settings(database_url=url)
 
 
 def _work(server_of: ServerOf, _index: int) -> None:

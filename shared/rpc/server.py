@@ -107,13 +107,25 @@ class RpcServer:
         self._readiness = readiness
         self._on_denied = on_denied
         self._services: dict[str, tuple[Adder, object]] = {}
+        self._read_by_servicer: frozenset[str] = frozenset()
         self._server: grpc.aio.Server | None = None
         self._health: Health | None = None
         self._probing: asyncio.Task[None] | None = None
 
-    def add(self, service: str, adder: Adder, servicer: object) -> None:
-        """Serve `servicer` under the full name of its service, by its generated adder."""
+    def add(
+        self,
+        service: str,
+        adder: Adder,
+        servicer: object,
+        *,
+        reads: frozenset[str] = frozenset(),
+    ) -> None:
+        """Serve `servicer` under the full name of its service, by its generated adder.
+
+        `reads` are fields that it checks itself: see `Validation`.
+        """
         self._services[service] = (adder, servicer)
+        self._read_by_servicer |= reads
 
     async def start(self) -> None:
         """Listen; raises ServerUnusable when the address cannot be, or must not be, used."""
@@ -151,9 +163,9 @@ class RpcServer:
             AccessLog(self.options.trusted_proxies),
             Errors(),
             Deadline(self.options.unary_seconds),
-            Identity(self._verifier, rules),
+            Identity(self._verifier, rules, self._on_denied),
             Access(rules, self._on_denied),
-            Validation(methods),
+            Validation(methods, self._read_by_servicer),
         )
 
     async def stop(self) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from shared.errors import ServerStopping
 
@@ -18,14 +18,28 @@ async def unless_stopping(stopping: asyncio.Event, work: Coroutine[Any, Any, T])
     if stopping.is_set():
         work.close()
         raise ServerStopping
+    return await unless(work, until_stopping(stopping))
+
+
+async def until_stopping(stopping: asyncio.Event) -> NoReturn:
+    """Wait until the server stops, then raise ServerStopping."""
+    await stopping.wait()
+    raise ServerStopping
+
+
+async def unless(work: Coroutine[Any, Any, T], *ends: Coroutine[Any, Any, NoReturn]) -> T:
+    """Return what `work` returns; when one of `ends` raises first, cancel it and raise that.
+
+    When both are done at the same moment, `work` counts.
+    """
     working = asyncio.ensure_future(work)
-    stop = asyncio.ensure_future(stopping.wait())
+    tasks = [working, *map(asyncio.ensure_future, ends)]
     try:
-        await asyncio.wait((working, stop), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise ServerStopping
+        raise next(error for task in tasks if task.done() and (error := task.exception()))
     finally:
-        for task in (working, stop):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(working, stop, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -27,6 +27,7 @@ MAY_SPEAK_WIRE = re.compile(
 # Canonical JSON and signatures are computed, like hashes; they reach for nothing.
 PURE = {
     *("shared.errors", "shared.identity.actor", "shared.ids"),
+    *("shared.merkle.checkpoint", "shared.merkle.note", "shared.merkle.tree"),
     *("rfc8785", "cryptography.exceptions", "cryptography.hazmat.primitives.asymmetric.ed25519"),
 }
 # Operations of the catalog name the table of a new row and leave the statement to the store.

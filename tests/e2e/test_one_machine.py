@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -165,6 +166,20 @@ def test_an_unreachable_database_is_refused(
     said = refused(environment | {"DATABASE_URL": url.format(port=free_ports(1)[0])})
     assert sentence in said
     assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "words", [("services.audit", "rotate-key"), ("services.catalog", "bootstrap")]
+)
+def test_a_command_that_finds_no_database_says_so(
+    environment: dict[str, str], words: tuple[str, str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("DATABASE_URL is not set, and no database runs on")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_an_address_on_the_network_needs_tls_or_permission(environment: dict[str, str]) -> None:

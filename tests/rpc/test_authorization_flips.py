@@ -25,7 +25,11 @@ from tests.support.raw_calls import Answer
 
 MATRIX = Matrix.read()
 SERVICES = [service for names in SERVED.values() for service in names]
-SCOPES = ("", "audit.write", "audit.read", "audit.export", "on_behalf_of", "deploy")
+SCOPES = (
+    *("", "audit.write", "audit.read", "audit.export"),
+    *("audit.redact", "audit.retire", "audit.hold"),
+    *("on_behalf_of", "deploy"),
+)
 NO_PERSON = {access_pb2.ROLE_SERVICE_ACCOUNT}
 
 
@@ -50,6 +54,9 @@ ACTORS: Mapping[str, Actor | None] = {
     "exporter": program(Role.LEAD, "audit.export"),
     "reader": program(Role.LEAD, "audit.read"),
     "ci": program(Role.DEVELOPER, "deploy"),
+    "eraser": program(Role.ADMIN, "audit.redact"),
+    "archivist": program(Role.ADMIN, "audit.retire"),
+    "holder": program(Role.ADMIN, "audit.hold"),
 }
 EXPECTED = {
     (method, caller): letter

@@ -47,6 +47,9 @@ PROGRAMS = {
     "exporter": ("lead", "audit.export"),
     "reader": ("lead", "audit.read"),
     "ci": ("developer", "deploy"),
+    "eraser": ("admin", "audit.redact"),
+    "archivist": ("admin", "audit.retire"),
+    "holder": ("admin", "audit.hold"),
 }
 
 

@@ -18,6 +18,7 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 from release_manager.audit.v1.audit_pb2_grpc import AuditServiceStub
+from release_manager.audit.v1.retention_pb2_grpc import RetentionServiceStub
 from release_manager.catalog.v1.catalog_pb2_grpc import CatalogServiceStub
 from release_manager.deployment.v1.deployment_pb2_grpc import DeploymentServiceStub
 from release_manager.identity.v1 import identity_pb2
@@ -30,14 +31,16 @@ from tests.support.programs import Program, add_program
 from tests.support.raw_calls import Answer, Metadata, ask
 
 AUDIT: Final = "release_manager.audit.v1.AuditService"
+RETENTION: Final = "release_manager.audit.v1.RetentionService"
 IDENTITY: Final = "release_manager.identity.v1.IdentityService"
 CATALOG: Final = "release_manager.catalog.v1.CatalogService"
 DEPLOYMENT: Final = "release_manager.deployment.v1.DeploymentService"
 SERVED: Final[Mapping[str, Sequence[str]]] = {
-    "audit": (AUDIT,),
+    "audit": (AUDIT, RETENTION),
     "catalog": (IDENTITY, CATALOG),
     "deployment": (DEPLOYMENT,),
 }
+ENDLESS: Final = frozenset({f"/{AUDIT}/FollowAuditLogs"})
 PASSWORD: Final = "password123"
 ANY_PORT: Final = "127.0.0.1:0"
 LARGEST_ANSWER: Final = 16 * 1_048_576
@@ -64,6 +67,11 @@ class Platform:
     def audit(self) -> Any:
         """The audit service."""
         return AuditServiceStub(self.channels[AUDIT])
+
+    @property
+    def retention(self) -> Any:
+        """Redaction, retirement and legal holds."""
+        return RetentionServiceStub(self.channels[RETENTION])
 
     @property
     def identity(self) -> Any:
@@ -112,7 +120,12 @@ class Platform:
     async def ask(
         self, method: str, request: Message | bytes, metadata: Metadata = (), **how: Any
     ) -> Answer:
-        """Call a method by its name, with a message or with bytes that are perhaps none."""
+        """Call a method by its name, with a message or with bytes that are perhaps none.
+
+        Of a stream without end, the first answer is waited for.
+        """
+        if method in ENDLESS and how.get("most") is None:
+            how["most"] = 1
         raw = request if isinstance(request, bytes) else request.SerializeToString()
         return await ask(
             self.channel_of(method), method, raw, metadata, streams=streams(method), **how

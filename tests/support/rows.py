@@ -10,7 +10,7 @@ from shared.setting_values import driver_url
 RECORDS = frozenset(
     {
         *("audit_log_head", "audit_event_keys", "audit_logs", "outbox", "login_throttles"),
-        *("merkle_tiles", "audit_checkpoints"),
+        *("merkle_tiles", "audit_checkpoints", "witnessed_checkpoints"),
     }
 )
 # A token's use is noted about once a minute, whatever becomes of the call.

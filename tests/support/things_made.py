@@ -7,6 +7,7 @@ from typing import Any
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from release_manager.audit.v1 import audit_pb2 as audit
+from release_manager.audit.v1 import retention_pb2 as retention
 from release_manager.catalog.v1 import catalog_pb2 as catalog
 from release_manager.deployment.v1 import deployment_pb2 as deployment
 from release_manager.identity.v1 import identity_pb2 as identity
@@ -39,6 +40,7 @@ class Made:
     account: str
     token: str
     entry: str
+    hold: str
     runbook: str
     written: str
     unused: "Unused"
@@ -191,6 +193,17 @@ class Maker:
         await self._platform.catalog.CreateEnvironment(environment, **self._how)
         return Unused(team.name, await self.service(), environment.name)
 
+    async def hold(self) -> str:
+        """Place two legal holds that cover nothing; return the name of one."""
+        for name in ("corpus-other", "corpus"):
+            await self._platform.retention.CreateLegalHold(
+                retention.CreateLegalHoldRequest(
+                    name=name, filter=audit.AuditLogFilter(action="corpus"), reason="corpus"
+                ),
+                **self._how,
+            )
+        return "corpus"
+
     async def everything(self, writer: Metadata) -> Made:
         """Make what the requests are about."""
         service = await self.service()
@@ -225,6 +238,7 @@ class Maker:
             account="corpus",
             token=token.api_token.id,
             entry=logged.audit_log.id,
+            hold=await self.hold(),
             runbook=runbook,
             written=await self.written(service),
             unused=await self.unused(),

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 
 from google.protobuf.message import Message
 from release_manager.audit.v1 import audit_pb2 as audit
+from release_manager.audit.v1 import retention_pb2 as retention
 from release_manager.deployment.v1 import deployment_pb2 as deployment
 from release_manager.identity.v1 import identity_pb2 as identity
 
-from tests.support.platform import AUDIT, CATALOG, DEPLOYMENT, IDENTITY, Platform
+from tests.support.platform import AUDIT, CATALOG, DEPLOYMENT, IDENTITY, RETENTION, Platform
 from tests.support.raw_calls import Metadata
 from tests.support.things_made import DEV, Made, Maker, event
 from tests.support.valid_catalog_requests import catalog_requests
@@ -25,6 +26,7 @@ async def valid_requests(
     made = await Maker(platform, admin).everything(writer)
     groups = {
         AUDIT: _audit(made),
+        RETENTION: _retention(made),
         IDENTITY: identity_requests(made, await _session_of(platform, admin)),
         CATALOG: catalog_requests(made),
         DEPLOYMENT: _deployment(made) | _deployment_reads(made),
@@ -52,12 +54,34 @@ def _audit(made: Made) -> dict[str, Message]:
         "ExportAuditLogs": audit.ExportAuditLogsRequest(
             filter=audit.AuditLogFilter(resource_type="ticket")
         ),
+        "FollowAuditLogs": audit.FollowAuditLogsRequest(
+            filter=audit.AuditLogFilter(resource_type="ticket"), from_index=0
+        ),
         "GetCheckpoint": audit.GetCheckpointRequest(),
         "GetInclusionProof": audit.GetInclusionProofRequest(id=made.entry),
         "GetConsistencyProof": audit.GetConsistencyProofRequest(from_size=1),
         "GetTile": audit.GetTileRequest(width=1),
         "VerifyLedger": audit.VerifyLedgerRequest(),
         "GetAggregateSequences": audit.GetAggregateSequencesRequest(aggregates=["team:1"]),
+    }
+
+
+def _retention(made: Made) -> dict[str, Message]:
+    return {
+        "RedactAuditLog": retention.RedactAuditLogRequest(
+            id=made.entry, fields=["user_agent"], reason="corpus", validate_only=True
+        ),
+        # No month of the seed is old enough.
+        "RetireAuditLogs": retention.RetireAuditLogsRequest(
+            month="2020-02", reason="corpus", validate_only=True
+        ),
+        "CreateLegalHold": retention.CreateLegalHoldRequest(
+            name="corpus-new", reason="corpus", validate_only=True
+        ),
+        "ReleaseLegalHold": retention.ReleaseLegalHoldRequest(
+            legal_hold=made.hold, reason="corpus", validate_only=True
+        ),
+        "ListLegalHolds": retention.ListLegalHoldsRequest(),
     }
 
 

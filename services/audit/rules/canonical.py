@@ -16,6 +16,45 @@ MAX_DEPTH = 20
 MAX_KEYS = 1_000
 MAX_EXACT = 2**53 - 1
 _simple = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+_NUL_ESCAPED = "\\u0000"
+_TOO_MANY = MAX_KEYS + 1
+
+
+def _plain_keys(items: dict[str, object] | list[object], depth: int) -> int:
+    """Count the keys of an object that nothing is wrong with, its texts not looked at.
+
+    Returns more than MAX_KEYS when something may be wrong, or when a number has a fraction.
+    """
+    if depth > MAX_DEPTH:
+        return _TOO_MANY
+    keys = 0
+    if type(items) is dict:
+        keys = len(items)
+        items = items.values()  # type: ignore[assignment]
+    for item in items:
+        kind = type(item)
+        if kind is str or item is None or kind is bool:
+            continue
+        if kind is int:
+            if not -MAX_EXACT <= item <= MAX_EXACT:  # type: ignore[operator]
+                return _TOO_MANY
+        elif kind is dict or kind is list:
+            keys += _plain_keys(item, depth + 1)  # type: ignore[arg-type]
+        else:
+            return _TOO_MANY
+    return keys
+
+
+def _plainly(details: dict[str, Any]) -> str | None:
+    """Return the spelling of an ordinary object, None for one that needs a closer look.
+
+    A text in ASCII has keys in ASCII, and its NUL would be escaped.
+    """
+    if type(details) is dict and _plain_keys(details, 1) <= MAX_KEYS:
+        text = _simple(details)
+        if text.isascii() and _NUL_ESCAPED not in text:
+            return text
+    return None
 
 
 class _Walk:
@@ -75,12 +114,16 @@ def canonical(details: dict[str, Any]) -> bytes:
 
     Whole numbers may be given as int or float and have the same spelling.
     """
-    walk = _Walk()
-    walk.value(details, 0)
-    try:
-        encoded = _simple(details).encode() if walk.simple else rfc8785.dumps(details)
-    except (UnicodeEncodeError, rfc8785.CanonicalizationError):
-        raise wrong("must be text that UTF-8 can encode") from None
+    text = _plainly(details)
+    if text is None:
+        walk = _Walk()
+        walk.value(details, 0)
+        try:
+            encoded = _simple(details).encode() if walk.simple else rfc8785.dumps(details)
+        except (UnicodeEncodeError, rfc8785.CanonicalizationError):
+            raise wrong("must be text that UTF-8 can encode") from None
+    else:
+        encoded = text.encode()
     if len(encoded) > MAX_BYTES:
         raise wrong("must not be longer than 65536 bytes")
     return encoded

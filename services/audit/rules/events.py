@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from services.audit.rules import leaf
@@ -40,15 +40,17 @@ class Event:
     aggregate_seq: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(NamedTuple):
     """An event ready to be appended: checked, masked, canonical, with salt, digest and MAC.
 
     `details` are the canonical bytes. All that is missing is what the head row decides: leaf
-    index, time and id.
+    index, time and id. The order is that of the parameters of `audit_append`.
     """
 
     event_id: UUID
+    request_mac: bytes
+    salt: bytes
+    event_digest: bytes
     occurred_at: datetime
     user_id: UUID | None
     action: str
@@ -61,9 +63,8 @@ class Sealed:
     producer: str
     aggregate: str | None
     aggregate_seq: int | None
-    salt: bytes
-    event_digest: bytes
-    request_mac: bytes
+    masked: bool
+    """Whether `details` had secrets, which are masked now."""
 
     def stored_details(self) -> dict[str, object]:
         """Return the details as a reader will find them."""
@@ -105,22 +106,23 @@ def seal(
     sent = values if event.occurred_at else [values[0], None, *values[2:]]
     salt = os.urandom(leaf.SALT_BYTES)
     return Sealed(
-        event_id=event_id,
-        occurred_at=occurred_at,
-        user_id=user_id,
-        action=event.action,
-        resource_type=event.resource_type,
-        resource_id=event.resource_id,
-        details=details,
-        ip_address=address,
-        user_agent=agent,
-        category=event.category,
-        producer=producer,
-        aggregate=event.aggregate,
-        aggregate_seq=event.aggregate_seq,
-        salt=salt,
-        event_digest=leaf.event_digest(values, salt),
-        request_mac=leaf.request_mac(mac_key, sent),
+        event_id,
+        leaf.request_mac(mac_key, sent),
+        salt,
+        leaf.event_digest(values, salt),
+        occurred_at,
+        user_id,
+        event.action,
+        event.resource_type,
+        event.resource_id,
+        details,
+        address,
+        agent,
+        event.category,
+        producer,
+        event.aggregate,
+        event.aggregate_seq,
+        harmless is not event.details,
     )
 
 
@@ -175,10 +177,17 @@ def check_event_id(event_id: UUID, now: datetime) -> None:
     if event_id.version != ID_VERSION:
         raise _wrong("event_id", "must be a UUID of version 7")
     made = event_id.int >> 80  # milliseconds; the latest are beyond the years of a datetime
-    if made > microseconds(now + AHEAD) // 1000:
+    oldest, newest = _id_times(now)
+    if made > newest:
         raise _wrong("event_id", "must not be more than a day in the future")
-    if made < microseconds(now - HORIZON) // 1000:
+    if made < oldest:
         raise EventTooOld(event_id=event_id, horizon_days=HORIZON.days)
+
+
+@lru_cache(maxsize=1)  # all events of a batch arrive at one time
+def _id_times(now: datetime) -> tuple[int, int]:
+    """Return the times of the oldest and the newest id that are accepted, in milliseconds."""
+    return microseconds(now - HORIZON) // 1000, microseconds(now + AHEAD) // 1000
 
 
 def check_occurred_at(moment: datetime) -> datetime:

@@ -56,9 +56,16 @@ _LEAF = b"\x00audit.leaf/v1\n"
 _REQUEST = b"audit.request/v1\n"
 
 
+# The beginning of LV(x) for lengths as most values have them.
+_LENGTHS = tuple(b"\x01" + length.to_bytes(4) for length in range(1_024))
+
+
 def length_value(value: Value) -> bytes:
     """Return LV(value), which no other value shares."""
-    return b"\x00" if value is None else b"\x01" + len(value).to_bytes(4) + value
+    if value is None:
+        return b"\x00"
+    length = len(value)
+    return (_LENGTHS[length] if length < 1_024 else b"\x01" + length.to_bytes(4)) + value  # noqa: PLR2004
 
 
 _TAGS = tuple((tag.encode(), length_value(tag.encode())) for tag in TAGS)
@@ -68,16 +75,30 @@ def commitments(values: Sequence[Value], salt: bytes) -> list[bytes]:
     """Return the commitment of each field, for values in the order of TAGS."""
     prefix = _FIELD_SALT + salt
     return [
-        sha256(
-            _FIELD + sha256(prefix + tag).digest()[:SALT_BYTES] + tag_lv + length_value(value)
-        ).digest()
-        for (tag, tag_lv), value in zip(_TAGS, values, strict=True)
+        sha256(_FIELD + sha256(prefix + tag).digest()[:SALT_BYTES] + tag_lv + value_lv).digest()
+        for (tag, tag_lv), value_lv in zip(_TAGS, map(length_value, values), strict=True)
     ]
+
+
+def commitment(tag: str, value: Value, field_salt: bytes) -> bytes:
+    """Return the commitment of one field under its own salt, salt_i."""
+    message = _FIELD + field_salt + length_value(tag.encode()) + length_value(value)
+    return sha256(message).digest()
+
+
+def digest_of(committed: Sequence[bytes]) -> bytes:
+    """Return the event digest, for commitments in the order of TAGS."""
+    return sha256(_EVENT + b"".join(committed)).digest()
+
+
+def field_salt(salt: bytes, tag: str) -> bytes:
+    """Return the salt of one field; the entry's salt cannot be computed from it."""
+    return sha256(_FIELD_SALT + salt + tag.encode()).digest()[:SALT_BYTES]
 
 
 def event_digest(values: Sequence[Value], salt: bytes) -> bytes:
     """Return the 32 bytes that stand for all fields, for values in the order of TAGS."""
-    return sha256(_EVENT + b"".join(commitments(values, salt))).digest()
+    return digest_of(commitments(values, salt))
 
 
 def leaf_hash(leaf_index: int, created_at_us: int, digest: bytes) -> bytes:
@@ -96,7 +117,7 @@ def request_mac(key: bytes, values: Sequence[Value]) -> bytes:
     `values` are what the producer sent, in the order of TAGS, absent where it sent nothing. The
     key keeps the stored digest from confirming a guess of a field that was blanked since.
     """
-    message = _REQUEST + b"".join(length_value(value) for value in values)
+    message = _REQUEST + b"".join(map(length_value, values))
     return hmac.digest(key, message, "sha256")
 
 

@@ -31,9 +31,27 @@ def is_secret(key: str) -> bool:
 
 
 def masked(value: object) -> object:
-    """Return a JSON value with every secret in it replaced by MASK, of whatever type it is."""
+    """Return a JSON value with every secret in it replaced by MASK, of whatever type it is.
+
+    A value without secrets is returned itself.
+    """
+    return _masked(value) if _has_secret(value) else value
+
+
+def _has_secret(value: object) -> bool:
     if isinstance(value, dict):
-        return {key: MASK if is_secret(key) else masked(item) for key, item in value.items()}
+        for key, item in value.items():
+            if is_secret(key):
+                return True
+            if isinstance(item, dict | list) and _has_secret(item):
+                return True
+        return False
+    return isinstance(value, list) and any(map(_has_secret, value))
+
+
+def _masked(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: MASK if is_secret(key) else _masked(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [masked(item) for item in value]
+        return [_masked(item) for item in value]
     return value

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from services.audit.rules import redaction
 from services.audit.rules.canonical import canonical
 from services.audit.rules.events import leaf_values, microseconds
-from services.audit.rules.leaf import LEAF_VERSION, event_digest, leaf_hash
+from services.audit.rules.leaf import LEAF_VERSION, digest_of, leaf_hash
 
 
 class EntryDiffers(Exception):
@@ -18,13 +19,20 @@ def recomputed_leaf(row: Mapping[str, Any]) -> bytes:
     """Return the leaf of a row of `audit_logs`, its `details` as text of jsonb.
 
     Raises EntryDiffers when it is not the stored one, or when a column outside of the leaf is not
-    what follows from it.
+    what follows from it. Of erased fields this proves only that they belong to the leaf; whether
+    they might be erased, the entry says that `redactions` names (`redaction.is_ordered`).
     """
     try:
-        digest = event_digest(values_of(row), row["salt"])
+        missing = redaction.erased(row["redactions"])
+    except ValueError as error:
+        raise EntryDiffers("what it says of erased fields cannot be read") from error
+    if missing is not None and (row["salt"] is not None or redaction.left_over(row, missing)):
+        raise EntryDiffers("it has what is said to be erased")
+    try:
+        digest = digest_of(redaction.commitments_of(values_of(row), row["salt"], missing))
         created_at = microseconds(row["created_at"])
         leaf = leaf_hash(row["leaf_index"], created_at, digest)
-        expected_id = _id(created_at, row["leaf_index"])
+        expected_id = entry_id(created_at, row["leaf_index"])
     except Exception as error:
         raise EntryDiffers("its fields cannot be encoded") from error
     if digest != row["event_digest"]:
@@ -35,7 +43,7 @@ def recomputed_leaf(row: Mapping[str, Any]) -> bytes:
         raise EntryDiffers("its id does not match its place and time")
     if row["updated_at"] != row["created_at"]:
         raise EntryDiffers("it says that it was updated")
-    if row["leaf_version"] != LEAF_VERSION or row["redactions"] is not None:
+    if row["leaf_version"] != LEAF_VERSION:
         raise EntryDiffers("it is marked as encoded in another way")
     return leaf
 
@@ -77,7 +85,7 @@ def _exact(digits: str) -> float:
     return number
 
 
-def _id(created_at_us: int, leaf_index: int) -> int:
+def entry_id(created_at_us: int, leaf_index: int) -> int:
     """Return the UUIDv7 that the ledger gives: milliseconds, microseconds times 4, leaf index."""
     milliseconds, rest = divmod(created_at_us, 1000)
     return milliseconds << 80 | (0x7000 + rest * 4) << 64 | 1 << 63 | leaf_index

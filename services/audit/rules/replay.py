@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from services.audit.rules.merkle import HASH_BYTES
 from services.audit.rules.tiles import TileKey, Tiles, edge_of, grown, leaves_needed, root_of
+from shared.merkle.tree import HASH_BYTES
 
 
 class Root(NamedTuple):
@@ -34,7 +34,8 @@ class Replay:
         """Begin with the empty tree."""
         self._signed = signed
         self._size = 0
-        self._held = 0
+        # The size of the largest tree whose root held.
+        self.held = 0
         self._edge: dict[TileKey, bytes] = {}
         # The tiles that the last leaves have changed, as far as signed trees need them.
         self.changed: dict[TileKey, bytes] = {}
@@ -55,20 +56,27 @@ class Replay:
             due = [root for root in roots if root.size == stop]
             broken = [root for root in due if root_of(stop, self._edge) != root.root]
             if broken and wrong is None:
-                wrong = Mismatch(self._held, broken[0].problem)
+                wrong = Mismatch(self.held, broken[0].problem)
             elif due and not broken:
-                self._held = stop
+                self.held = stop
         return wrong
 
     def compare(self, stored: Tiles) -> Mismatch | None:
-        """Return the first stored hash that is not the one of the tree, in tiles of `changed`."""
+        """Return the first stored hash that is not the one of the tree, in tiles of `changed`.
+
+        A hash of a higher level differs with each leaf below it, and only the leaf is of interest.
+        """
+        differing = [
+            (leaves_needed(key, place), leaves_needed(key, place + 1), key)
+            for key, content in self.changed.items()
+            if (place := _differs_at(content, stored.get(key, b""))) is not None
+        ]
+        leaves = [first for first, _end, key in differing if key.level == 0]
         return min(
             (
-                Mismatch(
-                    leaves_needed(key, place), f"The tile {key.level}/{key.place} was changed."
-                )
-                for key, content in self.changed.items()
-                if (place := _differs_at(content, stored.get(key, b""))) is not None
+                Mismatch(first, f"The tile {key.level}/{key.place} was changed.")
+                for first, end, key in differing
+                if key.level == 0 or not any(first <= leaf < end for leaf in leaves)
             ),
             default=None,
         )

@@ -9,7 +9,7 @@ each 8 levels.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from services.audit.rules.merkle import (
+from shared.merkle.tree import (
     HASH_BYTES,
     Node,
     Span,
@@ -55,10 +55,11 @@ def hash_of(node: Node, tiles: Tiles) -> bytes:
     key = tile_of(node)
     rest = node.level % HEIGHT
     first = (node.place << rest) % WIDTH
-    content = tiles.get(key, b"")
-    if len(content) < (first + (1 << rest)) * HASH_BYTES:
+    start, end = first * HASH_BYTES, (first + (1 << rest)) * HASH_BYTES
+    content = tiles.get(key, b"")[start:end]
+    if len(content) < end - start:
         raise TileTooShort(key)
-    return whole_hash(hashes_in(content)[first : first + (1 << rest)])
+    return whole_hash(hashes_in(content))
 
 
 def hashes_in(content: bytes) -> list[bytes]:

@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, TypeAlias
+from itertools import islice
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.audit.rules.events import Sealed
 
 COLUMNS = 16
+DETAILS = Sealed._fields.index("details")
 _PLACES = ", ".join(f"${number}" for number in range(1, COLUMNS + 1))
 APPEND = f"SELECT * FROM audit_append({_PLACES}) ORDER BY o_position"  # noqa: S608
 _PAST_PLACES = f"{_PLACES}, ${COLUMNS + 1}"
@@ -22,8 +23,7 @@ ENSURE_PARTITIONS = "SELECT audit_ensure_partitions($1, $2)"
 Driver: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """What the ledger made of one event.
 
     `outcome` is `appended`, `duplicate`, `event_id_reused` or `aggregate_sequence_reused`; for all
@@ -61,28 +61,9 @@ async def driver_connection(engine: AsyncEngine) -> AsyncIterator[Driver]:
 
 def arrays(events: Sequence[Sealed]) -> list[list[Any]]:
     """Return the parameters of `audit_append`: one array for each column, one element an event."""
-    rows = [
-        (
-            event.event_id,
-            event.request_mac,
-            event.salt,
-            event.event_digest,
-            event.occurred_at,
-            event.user_id,
-            event.action,
-            event.resource_type,
-            event.resource_id,
-            event.details.decode(),
-            event.ip_address,
-            event.user_agent,
-            event.category,
-            event.producer,
-            event.aggregate,
-            event.aggregate_seq,
-        )
-        for event in events
-    ]
-    return [list(column) for column in zip(*rows, strict=True)]
+    columns = [list(column) for column in islice(zip(*events, strict=True), COLUMNS)]
+    columns[DETAILS] = [details.decode() for details in columns[DETAILS]]
+    return columns
 
 
 async def append(driver: Driver, events: Sequence[Sealed]) -> list[Placed]:
@@ -107,7 +88,4 @@ async def ensure_partitions(driver: Driver, first_month: date, months: int) -> i
 
 
 def _placed(records: Sequence[asyncpg.Record]) -> list[Placed]:
-    return [
-        Placed(outcome, leaf_index, audit_log_id, created_at, event_id)
-        for _position, outcome, leaf_index, audit_log_id, created_at, event_id in records
-    ]
+    return [Placed._make(record[1:]) for record in records]

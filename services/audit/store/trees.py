@@ -2,25 +2,32 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import asyncpg
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, select, text, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import aliased
 
 from services.audit.rules.tiles import TileKey
 from services.audit.store.appending import Driver
-from shared.db.models.audit import AuditCheckpoint, AuditLog, AuditLogHead, MerkleTile
+from shared.db.models.audit import AuditCheckpoint, AuditEpoch, AuditLog, AuditLogHead, MerkleTile
 
 # Any number that nothing else locks.
 INTEGRATION_LOCK = 0x6C65_6467_6572
-TILES_AT_ONCE = 1_000
-_COLUMNS = ", ".join(
+ANY_SIZE = 2**63 - 1
+COLUMNS = ", ".join(
     f"{column.name}::text" if column.name == "details" else column.name
     for column in AuditLog.__table__.columns
 )
+_TILES = text("""
+    SELECT t.level, t.tile, t.hashes
+    FROM unnest(CAST(:levels AS smallint[]), CAST(:places AS bigint[])) AS wanted (level, tile)
+    JOIN merkle_tiles AS t ON t.level = wanted.level AND t.tile = wanted.tile
+""")
 _ROWS = f"""
-    SELECT {_COLUMNS} FROM audit_logs WHERE leaf_index >= $1 AND leaf_index < $2
+    SELECT {COLUMNS} FROM audit_logs WHERE leaf_index >= $1 AND leaf_index < $2
     ORDER BY leaf_index, id
 """  # noqa: S608  (names of columns)
 
@@ -32,6 +39,7 @@ class StoredCheckpoint:
     size: int
     root: bytes
     note: str
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ async def head(tx: AsyncConnection) -> Head:
 
 
 async def newest_checkpoint(tx: AsyncConnection) -> StoredCheckpoint | None:
-    """Return the checkpoint of the largest tree."""
+    """Return the checkpoint of the largest tree that is still that of the ledger."""
     found = await checkpoints(tx, newest=True, limit=1)
     return found[0] if found else None
 
@@ -68,12 +76,34 @@ async def checkpoint_at(tx: AsyncConnection, size: int) -> StoredCheckpoint | No
 async def checkpoints(
     tx: AsyncConnection, *, above: int = -1, newest: bool = False, limit: int
 ) -> list[StoredCheckpoint]:
-    """Return checkpoints of trees larger than `above`, the smallest or largest first."""
-    order = AuditCheckpoint.tree_size.desc() if newest else AuditCheckpoint.tree_size
+    """Return checkpoints of trees larger than `above`, the smallest or largest first.
+
+    Those of an epoch beyond where a later one forks are no longer checkpoints of the ledger.
+    """
+    later = aliased(AuditEpoch)
+    forks = select(func.min(later.fork)).where(later.epoch > AuditEpoch.epoch)
+    holds_to = func.coalesce(forks.correlate(AuditEpoch).scalar_subquery(), ANY_SIZE)
+    epochs = select(AuditEpoch.epoch, holds_to.label("holds_to")).subquery("epochs")
+    size = AuditCheckpoint.tree_size
+    of_one = (
+        select(size, AuditCheckpoint.root, AuditCheckpoint.note, AuditCheckpoint.epoch)
+        .where(
+            AuditCheckpoint.epoch == epochs.c.epoch,
+            size > above,
+            size <= epochs.c.holds_to,
+        )
+        .order_by(size.desc() if newest else size)
+        .limit(limit)
+        .lateral("of_one")
+    )
+    # The place in each epoch is found by the primary key; epochs are few.
+    columns = (of_one.c.epoch, of_one.c.tree_size)
+    order = [column.desc() for column in columns] if newest else columns
     found = await tx.execute(
-        select(AuditCheckpoint.tree_size, AuditCheckpoint.root, AuditCheckpoint.note)
-        .where(AuditCheckpoint.tree_size > above)
-        .order_by(order)
+        select(of_one.c.tree_size, of_one.c.root, of_one.c.note, of_one.c.epoch)
+        .select_from(epochs)
+        .join(of_one, true())
+        .order_by(*order)
         .limit(limit)
     )
     return [StoredCheckpoint(*row) for row in found]
@@ -81,16 +111,12 @@ async def checkpoints(
 
 async def tiles(tx: AsyncConnection, keys: Collection[TileKey]) -> dict[TileKey, bytes]:
     """Return those of the tiles that are there."""
-    wanted = sorted(keys)
-    found: dict[TileKey, bytes] = {}
-    for first in range(0, len(wanted), TILES_AT_ONCE):
-        rows = await tx.execute(
-            select(MerkleTile.level, MerkleTile.tile, MerkleTile.hashes).where(
-                tuple_(MerkleTile.level, MerkleTile.tile).in_(wanted[first : first + TILES_AT_ONCE])
-            )
-        )
-        found |= {TileKey(level, tile): hashes for level, tile, hashes in rows}
-    return found
+    wanted = {
+        "levels": [key.level for key in keys],
+        "places": [key.place for key in keys],
+    }
+    rows = await tx.execute(_TILES, wanted)
+    return {TileKey(level, tile): hashes for level, tile, hashes in rows}
 
 
 async def put_tiles(tx: AsyncConnection, changed: Mapping[TileKey, bytes]) -> None:
@@ -109,10 +135,13 @@ async def put_tiles(tx: AsyncConnection, changed: Mapping[TileKey, bytes]) -> No
 
 
 async def put_checkpoint(tx: AsyncConnection, checkpoint: StoredCheckpoint) -> None:
-    """Store a checkpoint, the first one for its size."""
+    """Store a checkpoint, the first one for its size in its epoch."""
     await tx.execute(
         insert(AuditCheckpoint).values(
-            tree_size=checkpoint.size, root=checkpoint.root, note=checkpoint.note
+            tree_size=checkpoint.size,
+            root=checkpoint.root,
+            note=checkpoint.note,
+            epoch=checkpoint.epoch,
         )
     )
 
@@ -132,6 +161,17 @@ async def ends(tx: AsyncConnection) -> tuple[int | None, int | None]:
     lowest = await tx.execute(select(func.min(AuditLog.leaf_index)))
     highest = await tx.execute(select(func.max(AuditLog.leaf_index)))
     return lowest.scalar_one(), highest.scalar_one()
+
+
+async def first_since(tx: AsyncConnection, moment: datetime) -> int | None:
+    """Return the first entry that was stored at or after a moment, None when there is none."""
+    found = await tx.execute(
+        select(AuditLog.leaf_index)
+        .where(AuditLog.created_at >= moment)
+        .order_by(AuditLog.created_at, AuditLog.leaf_index)
+        .limit(1)
+    )
+    return found.scalar_one_or_none()
 
 
 async def rows(driver: Driver, first: int, end: int) -> list[asyncpg.Record]:

@@ -1,6 +1,6 @@
 """The audit ledger: its entries, its head, the keys of events, and the Merkle tree over them."""
 
-from datetime import datetime
+from datetime import date, datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 from uuid import UUID
@@ -12,8 +12,10 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    PrimaryKeyConstraint,
     SmallInteger,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
@@ -26,7 +28,7 @@ HAS_AGGREGATE = text("aggregate IS NOT NULL")
 
 
 class AuditLog(Schema):
-    """An entry. Rows are inserted by the function `audit_append` and never change.
+    """An entry. Rows are inserted by the function `audit_append`; only a redaction changes them.
 
     `salt`, `event_digest` and `leaf_hash` are described in `services.audit.rules.leaf`. `id` is
     made from `created_at` and `leaf_index`, so all three have one order.
@@ -45,6 +47,17 @@ class AuditLog(Schema):
             "ix_audit_logs_resource_type_resource_id", "resource_type", "resource_id", "leaf_index"
         ),
         Index(None, "action", "leaf_index"),
+        Index(None, "category", "leaf_index"),
+        Index(None, "producer", "leaf_index"),
+        Index(None, "resource_type", "leaf_index"),
+        Index(None, "resource_id", "leaf_index"),
+        Index(
+            "ix_audit_logs_details",
+            "details",
+            postgresql_using="gin",
+            postgresql_ops={"details": "jsonb_path_ops"},
+            postgresql_with={"gin_pending_list_limit": "512"},
+        ),
         Index(None, "created_at"),
         Index(
             "ix_audit_logs_producer_aggregate",
@@ -150,15 +163,114 @@ class MerkleTile(Schema):
 
 
 class AuditCheckpoint(Schema):
-    """A signed state of the tree. Rows are added and never change."""
+    """A signed state of the tree, under the name of its epoch. Rows are added and never change."""
 
     __tablename__ = "audit_checkpoints"
     __table_args__ = (
+        PrimaryKeyConstraint("epoch", "tree_size"),
         CheckConstraint("tree_size >= 0", name="tree_size"),
         CheckConstraint("octet_length(root) = 32", name="root"),
     )
 
-    tree_size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    tree_size: Mapped[int] = mapped_column(BigInteger, autoincrement=False)
     root: Mapped[bytes] = mapped_column(LargeBinary)
     note: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    epoch: Mapped[int] = mapped_column(
+        ForeignKey("audit_epochs.epoch", ondelete="RESTRICT"),
+        autoincrement=False,
+        server_default=text("0"),
+    )
+
+
+class AuditEpoch(Schema):
+    """A time during which the ledger is signed under one name; the entry at `leaf_index` began it.
+
+    Checkpoints of earlier epochs hold up to `fork` entries; `note` is the last of them that was
+    published. Rows are inserted by the function `audit_new_epoch` and never change.
+    """
+
+    __tablename__ = "audit_epochs"
+    __table_args__ = (
+        UniqueConstraint("origin"),
+        CheckConstraint("epoch >= 0", name="epoch"),
+        CheckConstraint(
+            "(epoch = 0) = (leaf_index IS NULL) AND (epoch = 0) = (fork IS NULL)", name="first"
+        ),
+        CheckConstraint("fork BETWEEN 0 AND leaf_index", name="fork"),
+    )
+
+    epoch: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    origin: Mapped[str] = mapped_column(Text)
+    leaf_index: Mapped[int | None] = mapped_column(BigInteger)
+    fork: Mapped[int | None] = mapped_column(BigInteger)
+    note: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class AuditLegalHold(Schema):
+    """Entries that may be neither redacted nor retired; NULL in the filter matches all.
+
+    Rows are added and released by functions, and never deleted.
+    """
+
+    __tablename__ = "audit_legal_holds"
+    __table_args__ = (
+        CheckConstraint(
+            "num_nulls(released_at, released_by, released_because) IN (0, 3)", name="released"
+        ),
+        Index("uq_audit_legal_holds_name", text("lower(name)"), unique=True),
+        Index(None, "user_id"),
+        Index(None, "placed_by"),
+        Index(None, "released_by"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
+    action: Mapped[str | None] = mapped_column(Text)
+    resource_type: Mapped[str | None] = mapped_column(Text)
+    resource_id: Mapped[str | None] = mapped_column(Text)
+    start_at: Mapped[datetime | None]
+    end_at: Mapped[datetime | None]
+    producer: Mapped[str | None] = mapped_column(Text)
+    category: Mapped[str | None] = mapped_column(Text)
+    details: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    reason: Mapped[str] = mapped_column(Text)
+    placed_by: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    released_at: Mapped[datetime | None]
+    released_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
+    released_because: Mapped[str | None] = mapped_column(Text)
+
+
+class AuditRetirement(Schema):
+    """A month whose entries leave the ledger, announced by the entry at `leaf_index`.
+
+    They are gone once `dropped_at` is set, which happens once.
+    """
+
+    __tablename__ = "audit_retirements"
+    __table_args__ = (
+        CheckConstraint("extract(day FROM month) = 1", name="month"),
+        CheckConstraint(
+            "first_index >= 0 AND first_index < end_index AND end_index <= leaf_index",
+            name="interval",
+        ),
+    )
+
+    month: Mapped[date] = mapped_column(primary_key=True)
+    first_index: Mapped[int] = mapped_column(BigInteger)
+    end_index: Mapped[int] = mapped_column(BigInteger)
+    leaf_index: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    dropped_at: Mapped[datetime | None]
+
+
+class AuditKeptEntry(Schema):
+    """A row of a dropped month that other entries are judged by, as JSON object of its columns."""
+
+    __tablename__ = "audit_kept_entries"
+
+    leaf_index: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    entry: Mapped[dict[str, Any]] = mapped_column(JSONB)

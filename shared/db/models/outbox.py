@@ -1,4 +1,4 @@
-"""Events on their way to the audit ledger, and the answers of repeatable calls."""
+"""Events on their way to the audit ledger, what was seen of it, and answers of repeatable calls."""
 
 from datetime import datetime
 from typing import Any
@@ -72,3 +72,23 @@ class IdempotencyRecord(Schema):
     response: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     touched_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WitnessedCheckpoint(Schema):
+    """The newest checkpoint of the ledger that a producer has seen, for each name of the ledger.
+
+    It is replaced only by one that was proved to be its continuation.
+    """
+
+    __tablename__ = "witnessed_checkpoints"
+    __table_args__ = (
+        CheckConstraint("tree_size >= 0", name="tree_size"),
+        CheckConstraint("octet_length(root) = 32", name="root"),
+    )
+
+    producer: Mapped[str] = mapped_column(primary_key=True)
+    origin: Mapped[str] = mapped_column(primary_key=True)
+    tree_size: Mapped[int] = mapped_column(BigInteger)
+    root: Mapped[bytes] = mapped_column(LargeBinary)
+    note: Mapped[str]
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

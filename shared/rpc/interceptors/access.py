@@ -15,15 +15,26 @@ OnDenied = Callable[[Call, DomainError], Awaitable[None]]
 _log = structlog.get_logger(__name__)
 
 
+async def tell(on_denied: OnDenied | None, call: Call, error: DomainError) -> None:
+    """Tell of a refusal; a failure to tell never turns it into a permission."""
+    if on_denied is None:
+        return
+    try:
+        await on_denied(call, error)
+    except Exception:  # noqa: BLE001  (whatever it is, the refusal stands)
+        _log.exception("denial_not_recorded", method=call.method, reason=error.reason)
+
+
 class Access(Around):
     """Checks the rules, and tells `on_denied` of each refusal exactly once.
 
     Refusals are those of the rules and, because some depend on the thing itself (cancelling one's
-    own deployment), every error of kind DENIED that an operation raises.
+    own deployment), every error of kind DENIED that an operation raises. Credentials that are not
+    valid are told by `Identity`.
     """
 
     def __init__(self, rules: AccessRules, on_denied: OnDenied | None = None) -> None:
-        """Take the rules and whom to tell; a failure to tell never turns into a permission."""
+        """Take the rules and whom to tell."""
         super().__init__()
         self._rules = rules
         self._on_denied = on_denied
@@ -34,19 +45,11 @@ class Access(Around):
         try:
             self._rules.check(rpc.method, call.actor)
         except DomainError as error:
-            await self._tell(call, error)
+            await tell(self._on_denied, call, error)
             raise
         try:
             return await proceed(request, context)
         except DomainError as error:
             if error.kind is Kind.DENIED:
-                await self._tell(call, error)
+                await tell(self._on_denied, call, error)
             raise
-
-    async def _tell(self, call: Call, error: DomainError) -> None:
-        if self._on_denied is None:
-            return
-        try:
-            await self._on_denied(call, error)
-        except Exception:  # noqa: BLE001  (whatever it is, the refusal stands)
-            _log.exception("denial_not_recorded", method=call.method, reason=error.reason)

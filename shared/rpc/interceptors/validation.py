@@ -16,8 +16,9 @@ from protovalidate import Validator, Violation
 
 from shared.errors import FieldViolation, MalformedRequest, ValidationFailed
 from shared.rpc.interceptors.around import Around, Behaviour, Context, Rpc
-from shared.rpc.message_checks import unusable_values
+from shared.rpc.message_checks import Unusable, unusable_values
 from shared.rpc.methods import request_class
+from shared.rpc.quick_checks import quick_check
 
 MOST_REPORTED = 1_000
 
@@ -27,10 +28,23 @@ class Validation(Around):
 
     takes_bytes: ClassVar[bool] = True
 
-    def __init__(self, methods: Mapping[str, MethodDescriptor]) -> None:
-        """Compile the rules of all requests now: the first validation of a type takes 10 ms."""
+    def __init__(
+        self,
+        methods: Mapping[str, MethodDescriptor],
+        read_by_servicer: frozenset[str] = frozenset(),
+    ) -> None:
+        """Compile the rules of all requests now: the first validation of a type takes 10 ms.
+
+        `read_by_servicer` are full names of fields that hold a Struct, which a servicer checks
+        while it reads it, so that it is walked through only once: it raises Unusable for what
+        `unusable_values` refuses. No request of a stream may have one.
+        """
         super().__init__()
         self._validator = Validator()
+        self._quick = {
+            method.input_type.full_name: quick_check(method.input_type, read_by_servicer)
+            for method in methods.values()
+        }
         self._request_names = {
             name: method.input_type.full_name for name, method in methods.items()
         }
@@ -43,7 +57,12 @@ class Validation(Around):
             stream: Any = DecodedStream(context, partial(self._decode, rpc))
             answer = await proceed(stream, stream)
         else:
-            answer = await proceed(self._decode(rpc, request), context)
+            message = self._decode(rpc, request)
+            try:
+                answer = await proceed(message, context)
+            except Unusable:
+                self._refuse(message)
+                raise
         return answer if rpc.response_streaming or rpc.encode is None else rpc.encode(answer)
 
     def _decode(self, rpc: Rpc, raw: bytes) -> Any:  # noqa: ANN401
@@ -58,6 +77,12 @@ class Validation(Around):
 
     def check(self, message: Message) -> None:
         """Raise ValidationFailed with all violations of `message`, if there are any."""
+        quick = self._quick.get(message.DESCRIPTOR.full_name)
+        if quick is None or not quick(message):
+            self._refuse(message)
+
+    def _refuse(self, message: Message) -> None:
+        """Look at everything in `message`; raise ValidationFailed if there are violations."""
         violations = unusable_values(message)
         violations += map(field_violation, self._validator.collect_violations(message))
         if violations:

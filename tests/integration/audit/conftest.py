@@ -1,14 +1,15 @@
 """A ledger in a database of its own, and what tests need around it."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 import pytest_asyncio
 
-from services.audit.group_commit import GroupCommit
-from services.audit.ledger import Ledger
+from services.audit.appending.group_commit import GroupCommit
+from services.audit.appending.ledger import Ledger
 from services.audit.store.appending import Driver
 from services.audit.store.people import People
 from shared.clock import system_clock
@@ -49,6 +50,13 @@ async def add_user(owner: Driver, name: str) -> UUID:
 @pytest_asyncio.fixture
 async def world(database_url: str) -> AsyncIterator[World]:
     """A running ledger."""
+    async with running_world(database_url) as running:
+        yield running
+
+
+@asynccontextmanager
+async def running_world(database_url: str) -> AsyncIterator[World]:
+    """Provide a running ledger on a database without entries."""
     owner = await asyncpg.connect(driver_url(database_url))
     writer = Database(database_url, role="rm_audit_writer", application_name="test writer")
     reader = Database(database_url, role="rm_audit_reader", application_name="test reader")

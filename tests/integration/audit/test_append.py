@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from services.audit.group_commit import GroupCommit
-from services.audit.ledger import Ledger, Logged, Refused
+from services.audit.appending.group_commit import GroupCommit
+from services.audit.appending.ledger import Ledger, Logged, Refused
 from services.audit.rules.canonical import canonical
 from services.audit.rules.events import Event, address_text, leaf_values, microseconds, seal
 from services.audit.rules.leaf import event_digest, leaf_hash

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 import pytest
 from sqlalchemy import make_url
 
-from services.audit import group_commit
-from services.audit.group_commit import CAPACITY, GroupCommit
+from services.audit.appending import group_commit
+from services.audit.appending.group_commit import CAPACITY, GroupCommit
 from services.audit.rules.events import Event, Sealed, seal
+from services.audit.store import appending
 from services.audit.store.appending import Placed
 from shared.clock import system_clock
 from shared.db import engine
@@ -149,3 +150,24 @@ async def test_a_silent_database_ends_no_wait_and_no_service(
             await waiting
         wire.speak()
         await writer.close()
+
+
+async def test_calls_that_keep_coming_share_a_commit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    append = appending.append
+
+    async def counted(driver: object, events: Sequence[Sealed]) -> Sequence[Placed]:
+        batches.append(len(events))
+        return await append(driver, events)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(group_commit, "append", counted)
+
+    async def arrive(turn: int) -> None:
+        for _ in range(turn):
+            await asyncio.sleep(0)
+        await world.queue.append(sealed())
+
+    await asyncio.gather(*(arrive(turn) for turn in range(20)))
+    assert batches == [20]

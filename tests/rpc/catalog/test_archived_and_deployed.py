@@ -59,13 +59,12 @@ async def test_of_archiving_and_deploying_at_once_one_wins(
         service = await catalog.make("service")
         release = await catalog.published(service.name, "1.0.0")
         named = {"service": service.id, "environment": place.id, "release": release.id}[kind]
-        archiving = asyncio.ensure_future(catalog.do("Archive", kind, named))
-        asked, archived = await asyncio.gather(
-            deploy(catalog, admin, release.name, place.id), archiving, return_exceptions=True
-        )
-        was_archived = not isinstance(archived, BaseException)
-        was_made = "archived" not in str(asked)
-        assert was_archived != was_made, (asked, archived)
+        asked = asyncio.create_task(deploy(catalog, admin, release.name, place.id))
+        archiving = asyncio.create_task(catalog.do("Archive", kind, named))
+        await asyncio.wait({asked, archiving})
+        was_archived = archiving.exception() is None
+        was_made = "archived" not in asked.result()
+        assert was_archived != was_made, asked.result()
 
 
 async def test_an_archived_environment_is_left_out_of_the_promotion_order(

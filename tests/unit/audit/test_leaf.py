@@ -120,3 +120,9 @@ def test_different_entries_never_share_a_mac_or_digest(
 
 def test_absent_and_empty_differ() -> None:
     assert leaf.length_value(None) != leaf.length_value(b"")
+
+
+def test_a_value_of_any_length_has_its_length_before_it() -> None:
+    for length in (0, 1, 255, 256, 1_023, 1_024, 1_025, 65_536):
+        value = b"x" * length
+        assert leaf.length_value(value) == b"\x01" + struct.pack(">I", length) + value

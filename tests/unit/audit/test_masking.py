@@ -1,6 +1,10 @@
 """Secrets do not enter the ledger."""
 
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.audit.rules.masking import MASK, is_secret, masked
 
@@ -80,3 +84,32 @@ def test_secrets_are_masked_at_any_depth_and_of_any_type() -> None:
         "secret": MASK,
         "ok": True,
     }
+
+
+json_values = st.recursive(
+    st.none() | st.integers() | st.sampled_from(["a", "secret"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "password", "token_id", "apiKey"]), inner)
+    ),
+)
+
+
+def every_secret_masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: MASK if is_secret(key) else every_secret_masked(item)
+            for key, item in value.items()
+        }
+    return [every_secret_masked(item) for item in value] if isinstance(value, list) else value
+
+
+@given(json_values)
+def test_every_secret_is_masked_and_nothing_else(value: Any) -> None:
+    result = masked(value)
+    assert result == every_secret_masked(value)
+
+
+def test_a_value_without_secrets_is_returned_itself() -> None:
+    harmless = {"a": [{"token_id": 1}, {"b": {"c": "secret"}}]}
+    assert masked(harmless) is harmless

@@ -3,8 +3,8 @@
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from services.audit.rules.checkpoint import Checkpoint, opened, parse, signed
-from services.audit.rules.note import Ed25519Signer, NoteInvalid, Verifier, open_note, sign
+from shared.merkle.checkpoint import Checkpoint, opened, parse, signed
+from shared.merkle.note import Ed25519Signer, NoteInvalid, Verifier, open_note, sign
 
 # The example in the documentation of golang.org/x/mod/sumdb/note.
 PETER = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"

@@ -126,7 +126,9 @@ class _ExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportFo
     aggregate, salt and redactions. The only form whose every line proves itself.
     """
     EXPORT_FORMAT_OCSF: _ExportFormat.ValueType  # 4
-    """One event of OCSF 1.5 a line, of the classes API Activity and Entity Management, for a SIEM."""
+    """One event of OCSF 1.5.0 a line, for a SIEM: changes as Entity Management (3004), the others as
+    API Activity (6003). What OCSF has no place for is in `unmapped`.
+    """
 
 class ExportFormat(_ExportFormat, metaclass=_ExportFormatEnumTypeWrapper):
     """The form of an export."""
@@ -142,7 +144,9 @@ EXPORT_FORMAT_NDJSON: ExportFormat.ValueType  # 3
 aggregate, salt and redactions. The only form whose every line proves itself.
 """
 EXPORT_FORMAT_OCSF: ExportFormat.ValueType  # 4
-"""One event of OCSF 1.5 a line, of the classes API Activity and Entity Management, for a SIEM."""
+"""One event of OCSF 1.5.0 a line, for a SIEM: changes as Entity Management (3004), the others as
+API Activity (6003). What OCSF has no place for is in `unmapped`.
+"""
 Global___ExportFormat: _TypeAlias = ExportFormat  # noqa: Y015
 
 class _LedgerVerdict:
@@ -269,6 +273,7 @@ class AuditLog(_message.Message):
     AGGREGATE_SEQ_FIELD_NUMBER: _builtins.int
     LEAF_HASH_FIELD_NUMBER: _builtins.int
     REDACTION_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUID version 7 made by the ledger, ordered like `leaf_index`."""
     leaf_index: _builtins.int
@@ -297,6 +302,10 @@ class AuditLog(_message.Message):
     """Output only. The version that the event made; 0 without an aggregate."""
     leaf_hash: _builtins.bytes
     """Output only. SHA-256 leaf of the entry in the Merkle tree (RFC 6962), 32 bytes."""
+    salt: _builtins.bytes
+    """Output only. The 16 random bytes from which the leaf is computed together with the fields, so
+    that whoever holds this entry and a proof needs nothing else; empty after a redaction.
+    """
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the ledger stored it; never decreases from one entry to the next."""
@@ -334,10 +343,11 @@ class AuditLog(_message.Message):
         aggregate_seq: _builtins.int = ...,
         leaf_hash: _builtins.bytes = ...,
         redaction: Global___Redaction | None = ...,
+        salt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "details", b"details", "occurred_at", b"occurred_at", "redaction", b"redaction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "aggregate", b"aggregate", "aggregate_seq", b"aggregate_seq", "category", b"category", "created_at", b"created_at", "details", b"details", "event_id", b"event_id", "id", b"id", "ip_address", b"ip_address", "leaf_hash", b"leaf_hash", "leaf_index", b"leaf_index", "occurred_at", b"occurred_at", "producer", b"producer", "redaction", b"redaction", "resource_id", b"resource_id", "resource_type", b"resource_type", "user_agent", b"user_agent", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "aggregate", b"aggregate", "aggregate_seq", b"aggregate_seq", "category", b"category", "created_at", b"created_at", "details", b"details", "event_id", b"event_id", "id", b"id", "ip_address", b"ip_address", "leaf_hash", b"leaf_hash", "leaf_index", b"leaf_index", "occurred_at", b"occurred_at", "producer", b"producer", "redaction", b"redaction", "resource_id", b"resource_id", "resource_type", b"resource_type", "salt", b"salt", "user_agent", b"user_agent", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -349,23 +359,77 @@ class Redaction(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class CommitmentsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class SaltsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     FIELDS_FIELD_NUMBER: _builtins.int
     LEAF_INDEX_FIELD_NUMBER: _builtins.int
+    COMMITMENTS_FIELD_NUMBER: _builtins.int
+    SALTS_FIELD_NUMBER: _builtins.int
     leaf_index: _builtins.int
     """Output only. Position of the last entry that erased some of them."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. The erased fields: names of AuditLog. They are empty in the entry."""
 
+    @_builtins.property
+    def commitments(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """Output only. By erased field: the 32 bytes that stand for its value in the leaf."""
+
+    @_builtins.property
+    def salts(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """Output only. By field that is left: the 16 bytes of salt of its own, now that `salt` is erased.
+        Fields are those of the leaf: see docs/audit-ledger.md.
+        """
+
     def __init__(
         self,
         *,
         fields: _abc.Iterable[_builtins.str] | None = ...,
         leaf_index: _builtins.int = ...,
+        commitments: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
+        salts: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "leaf_index", b"leaf_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitments", b"commitments", "fields", b"fields", "leaf_index", b"leaf_index", "salts", b"salts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -471,6 +535,7 @@ class LogActionResponse(_message.Message):
     AUDIT_LOG_FIELD_NUMBER: _builtins.int
     DEDUPLICATED_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     deduplicated: _builtins.bool
     """True when the same event was already in the ledger."""
     @_builtins.property
@@ -481,16 +546,24 @@ class LogActionResponse(_message.Message):
     def proof(self) -> Global___InclusionProof:
         """That the entry is in the tree, with `wait_for = INTEGRATED`."""
 
+    @_builtins.property
+    def checkpoint(self) -> Global___Checkpoint:
+        """The newest checkpoint that the server knows, which need not cover the entry. Keep the largest
+        that you have seen, and let GetConsistencyProof prove now and then that the next continues it:
+        callers that do so are the witnesses of the ledger. Absent before the first checkpoint.
+        """
+
     def __init__(
         self,
         *,
         audit_log: Global___AuditLog | None = ...,
         deduplicated: _builtins.bool = ...,
         proof: Global___InclusionProof | None = ...,
+        checkpoint: Global___Checkpoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_log", b"audit_log", "proof", b"proof"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit_log", b"audit_log", "checkpoint", b"checkpoint", "proof", b"proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_log", b"audit_log", "deduplicated", b"deduplicated", "proof", b"proof"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_log", b"audit_log", "checkpoint", b"checkpoint", "deduplicated", b"deduplicated", "proof", b"proof"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -569,18 +642,24 @@ class LogActionsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppendResult]:
         """One result per event."""
+
+    @_builtins.property
+    def checkpoint(self) -> Global___Checkpoint:
+        """The newest checkpoint that the server knows, as in LogActionResponse."""
 
     def __init__(
         self,
         *,
         results: _abc.Iterable[Global___AppendResult] | None = ...,
+        checkpoint: Global___Checkpoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -760,6 +839,7 @@ class ExportAuditLogsResponse(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     TREE_SIZE_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """The next bytes of the file. Not aligned to rows."""
     resume_token: _builtins.str
@@ -775,6 +855,11 @@ class ExportAuditLogsResponse(_message.Message):
     line `release-manager/audit/export/v1` and a line of JSON with format, filter, rows, first and
     last index, tree size, checkpoint, SHA-256 and size of the whole file; see docs/audit-ledger.md.
     """
+    problem: _builtins.str
+    """Why there is no manifest, in the last message of an export that was made while the ledger signs
+    nothing; empty otherwise. The file is complete. To get the manifest when signing goes on, call
+    again with the last `resume_token`.
+    """
     def __init__(
         self,
         *,
@@ -784,10 +869,11 @@ class ExportAuditLogsResponse(_message.Message):
         complete: _builtins.bool = ...,
         tree_size: _builtins.int = ...,
         manifest: _builtins.str = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "data", b"data", "manifest", b"manifest", "resume_token", b"resume_token", "rows", b"rows", "tree_size", b"tree_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "data", b"data", "manifest", b"manifest", "problem", b"problem", "resume_token", b"resume_token", "rows", b"rows", "tree_size", b"tree_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,9 +28,9 @@ if _version_not_supported:
 class AuditServiceStub:
     """Appends to, reads and exports the audit ledger.
 
-    Entries are never changed or removed. `leaf_index` counts from 0 without gaps in the order of
-    commits, so it is the order of the list, the cursor of the export and the position in the Merkle
-    tree in one, and nothing can appear behind a cursor.
+    Entries are never changed or removed, except as RetentionService says. `leaf_index` counts from 0
+    without gaps in the order of commits, so it is the order of the list, the cursor of the export and
+    the position in the Merkle tree in one, and nothing can appear behind a cursor.
     """
 
     def __init__(self, channel):
@@ -104,9 +104,9 @@ class AuditServiceStub:
 class AuditServiceServicer:
     """Appends to, reads and exports the audit ledger.
 
-    Entries are never changed or removed. `leaf_index` counts from 0 without gaps in the order of
-    commits, so it is the order of the list, the cursor of the export and the position in the Merkle
-    tree in one, and nothing can appear behind a cursor.
+    Entries are never changed or removed, except as RetentionService says. `leaf_index` counts from 0
+    without gaps in the order of commits, so it is the order of the list, the cursor of the export and
+    the position in the Merkle tree in one, and nothing can appear behind a cursor.
     """
 
     def LogAction(self, request, context):
@@ -158,7 +158,8 @@ class AuditServiceServicer:
 
         The last message has the manifest: what was exported, its SHA-256 and a checkpoint, signed by
         the ledger's key. With it, the file proves itself offline:
-        `python -m services.audit.verify`.
+        `python -m services.audit.verify`. While signing is stopped an export is complete all the same,
+        but the last message has a `problem` instead; the last `resume_token` fetches the manifest later.
 
         A cut export continues after the last chunk with a `resume_token`: everything from the token on
         is byte for byte what the uncut export would have sent, and the manifest is that of the whole
@@ -203,7 +204,7 @@ class AuditServiceServicer:
         The note is a C2SP checkpoint, three lines (the name of the log, the number of entries, the
         Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. While
         a key is being replaced it has a signature of each. New entries are covered within about a
-        second.
+        second. Any caller may ask, since a checkpoint gives nothing of an entry away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,7 +222,8 @@ class AuditServiceServicer:
     def GetConsistencyProof(self, request, context):
         """Returns the proof that a tree begins with all entries of an older one (RFC 6962, 2.1.2): that
         nothing was changed, removed or put in between. Check it against the roots of two checkpoints
-        of your own.
+        of your own. Any caller may ask, so that everybody who appends can be a witness; hashes give
+        nothing of an entry away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -326,9 +328,9 @@ def add_AuditServiceServicer_to_server(servicer, server):
 class AuditService:
     """Appends to, reads and exports the audit ledger.
 
-    Entries are never changed or removed. `leaf_index` counts from 0 without gaps in the order of
-    commits, so it is the order of the list, the cursor of the export and the position in the Merkle
-    tree in one, and nothing can appear behind a cursor.
+    Entries are never changed or removed, except as RetentionService says. `leaf_index` counts from 0
+    without gaps in the order of commits, so it is the order of the list, the cursor of the export and
+    the position in the Merkle tree in one, and nothing can appear behind a cursor.
     """
 
     @staticmethod

@@ -29,9 +29,9 @@ GRPC_VERSION: str
 class AuditServiceStub:
     """Appends to, reads and exports the audit ledger.
 
-    Entries are never changed or removed. `leaf_index` counts from 0 without gaps in the order of
-    commits, so it is the order of the list, the cursor of the export and the position in the Merkle
-    tree in one, and nothing can appear behind a cursor.
+    Entries are never changed or removed, except as RetentionService says. `leaf_index` counts from 0
+    without gaps in the order of commits, so it is the order of the list, the cursor of the export and
+    the position in the Merkle tree in one, and nothing can appear behind a cursor.
     """
 
     @_typing.overload
@@ -70,7 +70,8 @@ class AuditServiceStub:
 
     The last message has the manifest: what was exported, its SHA-256 and a checkpoint, signed by
     the ledger's key. With it, the file proves itself offline:
-    `python -m services.audit.verify`.
+    `python -m services.audit.verify`. While signing is stopped an export is complete all the same,
+    but the last message has a `problem` instead; the last `resume_token` fetches the manifest later.
 
     A cut export continues after the last chunk with a `resume_token`: everything from the token on
     is byte for byte what the uncut export would have sent, and the manifest is that of the whole
@@ -103,7 +104,7 @@ class AuditServiceStub:
     The note is a C2SP checkpoint, three lines (the name of the log, the number of entries, the
     Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. While
     a key is being replaced it has a signature of each. New entries are covered within about a
-    second.
+    second. Any caller may ask, since a checkpoint gives nothing of an entry away.
     """
     GetInclusionProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetInclusionProofRequest, _audit_pb2.GetInclusionProofResponse]
     """Returns the proof that an entry is in the tree (RFC 6962, 2.1.1): about log2(tree size) hashes,
@@ -113,7 +114,8 @@ class AuditServiceStub:
     GetConsistencyProof: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyProofRequest, _audit_pb2.GetConsistencyProofResponse]
     """Returns the proof that a tree begins with all entries of an older one (RFC 6962, 2.1.2): that
     nothing was changed, removed or put in between. Check it against the roots of two checkpoints
-    of your own.
+    of your own. Any caller may ask, so that everybody who appends can be a witness; hashes give
+    nothing of an entry away.
     """
     GetTile: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetTileRequest, _audit_pb2.GetTileResponse]
     """Returns a tile of the tree (C2SP tlog-tiles): up to 256 neighbouring hashes of one level, from
@@ -137,9 +139,9 @@ class AuditServiceStub:
 class AuditServiceAsyncStub(AuditServiceStub):
     """Appends to, reads and exports the audit ledger.
 
-    Entries are never changed or removed. `leaf_index` counts from 0 without gaps in the order of
-    commits, so it is the order of the list, the cursor of the export and the position in the Merkle
-    tree in one, and nothing can appear behind a cursor.
+    Entries are never changed or removed, except as RetentionService says. `leaf_index` counts from 0
+    without gaps in the order of commits, so it is the order of the list, the cursor of the export and
+    the position in the Merkle tree in one, and nothing can appear behind a cursor.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -175,7 +177,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
 
     The last message has the manifest: what was exported, its SHA-256 and a checkpoint, signed by
     the ledger's key. With it, the file proves itself offline:
-    `python -m services.audit.verify`.
+    `python -m services.audit.verify`. While signing is stopped an export is complete all the same,
+    but the last message has a `problem` instead; the last `resume_token` fetches the manifest later.
 
     A cut export continues after the last chunk with a `resume_token`: everything from the token on
     is byte for byte what the uncut export would have sent, and the manifest is that of the whole
@@ -208,7 +211,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
     The note is a C2SP checkpoint, three lines (the name of the log, the number of entries, the
     Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. While
     a key is being replaced it has a signature of each. New entries are covered within about a
-    second.
+    second. Any caller may ask, since a checkpoint gives nothing of an entry away.
     """
     GetInclusionProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetInclusionProofRequest, _audit_pb2.GetInclusionProofResponse]  # type: ignore[assignment]
     """Returns the proof that an entry is in the tree (RFC 6962, 2.1.1): about log2(tree size) hashes,
@@ -218,7 +221,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     GetConsistencyProof: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetConsistencyProofRequest, _audit_pb2.GetConsistencyProofResponse]  # type: ignore[assignment]
     """Returns the proof that a tree begins with all entries of an older one (RFC 6962, 2.1.2): that
     nothing was changed, removed or put in between. Check it against the roots of two checkpoints
-    of your own.
+    of your own. Any caller may ask, so that everybody who appends can be a witness; hashes give
+    nothing of an entry away.
     """
     GetTile: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetTileRequest, _audit_pb2.GetTileResponse]  # type: ignore[assignment]
     """Returns a tile of the tree (C2SP tlog-tiles): up to 256 neighbouring hashes of one level, from
@@ -241,9 +245,9 @@ class AuditServiceAsyncStub(AuditServiceStub):
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Appends to, reads and exports the audit ledger.
 
-    Entries are never changed or removed. `leaf_index` counts from 0 without gaps in the order of
-    commits, so it is the order of the list, the cursor of the export and the position in the Merkle
-    tree in one, and nothing can appear behind a cursor.
+    Entries are never changed or removed, except as RetentionService says. `leaf_index` counts from 0
+    without gaps in the order of commits, so it is the order of the list, the cursor of the export and
+    the position in the Merkle tree in one, and nothing can appear behind a cursor.
     """
 
     @_abc_1.abstractmethod
@@ -307,7 +311,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The last message has the manifest: what was exported, its SHA-256 and a checkpoint, signed by
         the ledger's key. With it, the file proves itself offline:
-        `python -m services.audit.verify`.
+        `python -m services.audit.verify`. While signing is stopped an export is complete all the same,
+        but the last message has a `problem` instead; the last `resume_token` fetches the manifest later.
 
         A cut export continues after the last chunk with a `resume_token`: everything from the token on
         is byte for byte what the uncut export would have sent, and the manifest is that of the whole
@@ -358,7 +363,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         The note is a C2SP checkpoint, three lines (the name of the log, the number of entries, the
         Merkle root in base64), as C2SP signed note of the key `ledger.pub` of the key directory. While
         a key is being replaced it has a signature of each. New entries are covered within about a
-        second.
+        second. Any caller may ask, since a checkpoint gives nothing of an entry away.
         """
 
     @_abc_1.abstractmethod
@@ -380,7 +385,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_audit_pb2.GetConsistencyProofResponse, _abc.Awaitable[_audit_pb2.GetConsistencyProofResponse]]:
         """Returns the proof that a tree begins with all entries of an older one (RFC 6962, 2.1.2): that
         nothing was changed, removed or put in between. Check it against the roots of two checkpoints
-        of your own.
+        of your own. Any caller may ask, so that everybody who appends can be a witness; hashes give
+        nothing of an entry away.
         """
 
     @_abc_1.abstractmethod

@@ -28,7 +28,7 @@ from release_manager.audit.v1 import audit_pb2 as release__manager_dot_audit_dot
 from release_manager.common.v1 import access_pb2 as release__manager_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(release_manager/audit/v1/retention.proto\x12\x18release_manager.audit.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$release_manager/audit/v1/audit.proto\x1a&release_manager/common/v1/access.proto\"\xd1\x01\n\x15RedactAuditLogRequest\x12\x16\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x12\x1d\n\nleaf_index\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x12W\n\x06\x66ields\x18\x03 \x03(\tBG\xbaHD\x92\x01\x41\x08\x01\x10\x05\x18\x01\"9r7R\x07user_idR\x0bresource_idR\x07\x64\x65tailsR\nip_addressR\nuser_agent\x12\x1a\n\x06reason\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\x42\x0c\n\x03key\x12\x05\xbaH\x02\x08\x01\"\x86\x01\n\x16RedactAuditLogResponse\x12\x35\n\taudit_log\x18\x01 \x01(\x0b\x32\".release_manager.audit.v1.AuditLog\x12\x35\n\tredaction\x18\x02 \x01(\x0b\x32\".release_manager.audit.v1.AuditLog\"}\n\x16RetireAuditLogsRequest\x12\x30\n\x05month\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[0-9]{4}-(0[1-9]|1[0-2])$\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"y\n\x17RetireAuditLogsResponse\x12\x13\n\x0b\x66irst_index\x18\x01 \x01(\x03\x12\x11\n\tend_index\x18\x02 \x01(\x03\x12\x36\n\nretirement\x18\x03 \x01(\x0b\x32\".release_manager.audit.v1.AuditLog\"\x92\x02\n\tLegalHold\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x38\n\x06\x66ilter\x18\x03 \x01(\x0b\x32(.release_manager.audit.v1.AuditLogFilter\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\tplaced_by\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0breleased_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0breleased_by\x18\x08 \x01(\t\x12\x18\n\x10released_because\x18\t \x01(\t\"\xa6\x01\n\x16\x43reateLegalHoldRequest\x12\x36\n\x04name\x18\x01 \x01(\tB(\xbaH%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$\x12\x38\n\x06\x66ilter\x18\x02 \x01(\x0b\x32(.release_manager.audit.v1.AuditLogFilter\x12\x1a\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\"R\n\x17\x43reateLegalHoldResponse\x12\x37\n\nlegal_hold\x18\x01 \x01(\x0b\x32#.release_manager.audit.v1.LegalHold\"N\n\x17ReleaseLegalHoldRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\"S\n\x18ReleaseLegalHoldResponse\x12\x37\n\nlegal_hold\x18\x01 \x01(\x0b\x32#.release_manager.audit.v1.LegalHold\"h\n\x15ListLegalHoldsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x15\n\rshow_released\x18\x03 \x01(\x08\"k\n\x16ListLegalHoldsResponse\x12\x38\n\x0blegal_holds\x18\x01 \x03(\x0b\x32#.release_manager.audit.v1.LegalHold\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd7\x05\n\x10RetentionService\x12\x89\x01\n\x0eRedactAuditLog\x12/.release_manager.audit.v1.RedactAuditLogRequest\x1a\x30.release_manager.audit.v1.RedactAuditLogResponse\"\x14\x88\xb5\x18\x04\x92\xb5\x18\x0c\x61udit.redact\x12\x8c\x01\n\x0fRetireAuditLogs\x12\x30.release_manager.audit.v1.RetireAuditLogsRequest\x1a\x31.release_manager.audit.v1.RetireAuditLogsResponse\"\x14\x88\xb5\x18\x04\x92\xb5\x18\x0c\x61udit.retire\x12\x8a\x01\n\x0f\x43reateLegalHold\x12\x30.release_manager.audit.v1.CreateLegalHoldRequest\x1a\x31.release_manager.audit.v1.CreateLegalHoldResponse\"\x12\x88\xb5\x18\x04\x92\xb5\x18\naudit.hold\x12\x8d\x01\n\x10ReleaseLegalHold\x12\x31.release_manager.audit.v1.ReleaseLegalHoldRequest\x1a\x32.release_manager.audit.v1.ReleaseLegalHoldResponse\"\x12\x88\xb5\x18\x04\x92\xb5\x18\naudit.hold\x12\x8a\x01\n\x0eListLegalHolds\x12/.release_manager.audit.v1.ListLegalHoldsRequest\x1a\x30.release_manager.audit.v1.ListLegalHoldsResponse\"\x15\x90\x02\x01\x88\xb5\x18\x03\x92\xb5\x18\naudit.readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(release_manager/audit/v1/retention.proto\x12\x18release_manager.audit.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$release_manager/audit/v1/audit.proto\x1a&release_manager/common/v1/access.proto\"\xe8\x01\n\x15RedactAuditLogRequest\x12\x16\n\x02id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x12\x1d\n\nleaf_index\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x12W\n\x06\x66ields\x18\x03 \x03(\tBG\xbaHD\x92\x01\x41\x08\x01\x10\x05\x18\x01\"9r7R\x07user_idR\x0bresource_idR\x07\x64\x65tailsR\nip_addressR\nuser_agent\x12\x1a\n\x06reason\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x42\x0c\n\x03key\x12\x05\xbaH\x02\x08\x01\"\x86\x01\n\x16RedactAuditLogResponse\x12\x35\n\taudit_log\x18\x01 \x01(\x0b\x32\".release_manager.audit.v1.AuditLog\x12\x35\n\tredaction\x18\x02 \x01(\x0b\x32\".release_manager.audit.v1.AuditLog\"}\n\x16RetireAuditLogsRequest\x12\x30\n\x05month\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[0-9]{4}-(0[1-9]|1[0-2])$\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"y\n\x17RetireAuditLogsResponse\x12\x13\n\x0b\x66irst_index\x18\x01 \x01(\x03\x12\x11\n\tend_index\x18\x02 \x01(\x03\x12\x36\n\nretirement\x18\x03 \x01(\x0b\x32\".release_manager.audit.v1.AuditLog\"\x92\x02\n\tLegalHold\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x38\n\x06\x66ilter\x18\x03 \x01(\x0b\x32(.release_manager.audit.v1.AuditLogFilter\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x11\n\tplaced_by\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0breleased_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0breleased_by\x18\x08 \x01(\t\x12\x18\n\x10released_because\x18\t \x01(\t\"\xbd\x01\n\x16\x43reateLegalHoldRequest\x12\x36\n\x04name\x18\x01 \x01(\tB(\xbaH%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$\x12\x38\n\x06\x66ilter\x18\x02 \x01(\x0b\x32(.release_manager.audit.v1.AuditLogFilter\x12\x1a\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"R\n\x17\x43reateLegalHoldResponse\x12\x37\n\nlegal_hold\x18\x01 \x01(\x0b\x32#.release_manager.audit.v1.LegalHold\"k\n\x17ReleaseLegalHoldRequest\x12\x1d\n\nlegal_hold\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"S\n\x18ReleaseLegalHoldResponse\x12\x37\n\nlegal_hold\x18\x01 \x01(\x0b\x32#.release_manager.audit.v1.LegalHold\"h\n\x15ListLegalHoldsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x15\n\rshow_released\x18\x03 \x01(\x08\"k\n\x16ListLegalHoldsResponse\x12\x38\n\x0blegal_holds\x18\x01 \x03(\x0b\x32#.release_manager.audit.v1.LegalHold\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd7\x05\n\x10RetentionService\x12\x89\x01\n\x0eRedactAuditLog\x12/.release_manager.audit.v1.RedactAuditLogRequest\x1a\x30.release_manager.audit.v1.RedactAuditLogResponse\"\x14\x88\xb5\x18\x04\x92\xb5\x18\x0c\x61udit.redact\x12\x8c\x01\n\x0fRetireAuditLogs\x12\x30.release_manager.audit.v1.RetireAuditLogsRequest\x1a\x31.release_manager.audit.v1.RetireAuditLogsResponse\"\x14\x88\xb5\x18\x04\x92\xb5\x18\x0c\x61udit.retire\x12\x8a\x01\n\x0f\x43reateLegalHold\x12\x30.release_manager.audit.v1.CreateLegalHoldRequest\x1a\x31.release_manager.audit.v1.CreateLegalHoldResponse\"\x12\x88\xb5\x18\x04\x92\xb5\x18\naudit.hold\x12\x8d\x01\n\x10ReleaseLegalHold\x12\x31.release_manager.audit.v1.ReleaseLegalHoldRequest\x1a\x32.release_manager.audit.v1.ReleaseLegalHoldResponse\"\x12\x88\xb5\x18\x04\x92\xb5\x18\naudit.hold\x12\x8a\x01\n\x0eListLegalHolds\x12/.release_manager.audit.v1.ListLegalHoldsRequest\x1a\x30.release_manager.audit.v1.ListLegalHoldsResponse\"\x15\x90\x02\x01\x88\xb5\x18\x03\x92\xb5\x18\naudit.readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,8 +53,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATELEGALHOLDREQUEST'].fields_by_name['name']._serialized_options = b'\272H%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'
   _globals['_CREATELEGALHOLDREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_CREATELEGALHOLDREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
-  _globals['_RELEASELEGALHOLDREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_RELEASELEGALHOLDREQUEST'].fields_by_name['name']._serialized_options = b'\272H\006r\004\020\001\030?'
+  _globals['_RELEASELEGALHOLDREQUEST'].fields_by_name['legal_hold']._loaded_options = None
+  _globals['_RELEASELEGALHOLDREQUEST'].fields_by_name['legal_hold']._serialized_options = b'\272H\006r\004\020\001\030?'
   _globals['_RELEASELEGALHOLDREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_RELEASELEGALHOLDREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_LISTLEGALHOLDSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -72,27 +72,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETENTIONSERVICE'].methods_by_name['ListLegalHolds']._loaded_options = None
   _globals['_RETENTIONSERVICE'].methods_by_name['ListLegalHolds']._serialized_options = b'\220\002\001\210\265\030\003\222\265\030\naudit.read'
   _globals['_REDACTAUDITLOGREQUEST']._serialized_start=211
-  _globals['_REDACTAUDITLOGREQUEST']._serialized_end=420
-  _globals['_REDACTAUDITLOGRESPONSE']._serialized_start=423
-  _globals['_REDACTAUDITLOGRESPONSE']._serialized_end=557
-  _globals['_RETIREAUDITLOGSREQUEST']._serialized_start=559
-  _globals['_RETIREAUDITLOGSREQUEST']._serialized_end=684
-  _globals['_RETIREAUDITLOGSRESPONSE']._serialized_start=686
-  _globals['_RETIREAUDITLOGSRESPONSE']._serialized_end=807
-  _globals['_LEGALHOLD']._serialized_start=810
-  _globals['_LEGALHOLD']._serialized_end=1084
-  _globals['_CREATELEGALHOLDREQUEST']._serialized_start=1087
-  _globals['_CREATELEGALHOLDREQUEST']._serialized_end=1253
-  _globals['_CREATELEGALHOLDRESPONSE']._serialized_start=1255
-  _globals['_CREATELEGALHOLDRESPONSE']._serialized_end=1337
-  _globals['_RELEASELEGALHOLDREQUEST']._serialized_start=1339
-  _globals['_RELEASELEGALHOLDREQUEST']._serialized_end=1417
-  _globals['_RELEASELEGALHOLDRESPONSE']._serialized_start=1419
-  _globals['_RELEASELEGALHOLDRESPONSE']._serialized_end=1502
-  _globals['_LISTLEGALHOLDSREQUEST']._serialized_start=1504
-  _globals['_LISTLEGALHOLDSREQUEST']._serialized_end=1608
-  _globals['_LISTLEGALHOLDSRESPONSE']._serialized_start=1610
-  _globals['_LISTLEGALHOLDSRESPONSE']._serialized_end=1717
-  _globals['_RETENTIONSERVICE']._serialized_start=1720
-  _globals['_RETENTIONSERVICE']._serialized_end=2447
+  _globals['_REDACTAUDITLOGREQUEST']._serialized_end=443
+  _globals['_REDACTAUDITLOGRESPONSE']._serialized_start=446
+  _globals['_REDACTAUDITLOGRESPONSE']._serialized_end=580
+  _globals['_RETIREAUDITLOGSREQUEST']._serialized_start=582
+  _globals['_RETIREAUDITLOGSREQUEST']._serialized_end=707
+  _globals['_RETIREAUDITLOGSRESPONSE']._serialized_start=709
+  _globals['_RETIREAUDITLOGSRESPONSE']._serialized_end=830
+  _globals['_LEGALHOLD']._serialized_start=833
+  _globals['_LEGALHOLD']._serialized_end=1107
+  _globals['_CREATELEGALHOLDREQUEST']._serialized_start=1110
+  _globals['_CREATELEGALHOLDREQUEST']._serialized_end=1299
+  _globals['_CREATELEGALHOLDRESPONSE']._serialized_start=1301
+  _globals['_CREATELEGALHOLDRESPONSE']._serialized_end=1383
+  _globals['_RELEASELEGALHOLDREQUEST']._serialized_start=1385
+  _globals['_RELEASELEGALHOLDREQUEST']._serialized_end=1492
+  _globals['_RELEASELEGALHOLDRESPONSE']._serialized_start=1494
+  _globals['_RELEASELEGALHOLDRESPONSE']._serialized_end=1577
+  _globals['_LISTLEGALHOLDSREQUEST']._serialized_start=1579
+  _globals['_LISTLEGALHOLDSREQUEST']._serialized_end=1683
+  _globals['_LISTLEGALHOLDSRESPONSE']._serialized_start=1685
+  _globals['_LISTLEGALHOLDSRESPONSE']._serialized_end=1792
+  _globals['_RETENTIONSERVICE']._serialized_start=1795
+  _globals['_RETENTIONSERVICE']._serialized_end=2522
 # @@protoc_insertion_point(module_scope)

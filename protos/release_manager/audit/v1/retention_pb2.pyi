@@ -30,6 +30,7 @@ class RedactAuditLogRequest(_message.Message):
     LEAF_INDEX_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The entry's id."""
     leaf_index: _builtins.int
@@ -38,6 +39,8 @@ class RedactAuditLogRequest(_message.Message):
     """Required. Why, such as the legal basis and the number of the request; kept in the ledger. Do
     not repeat here what is to be erased.
     """
+    validate_only: _builtins.bool
+    """Optional. Check everything, but erase nothing: `audit_log` is the entry as it is."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Names of fields of AuditLog: `user_id`, `resource_id`, `details`, `ip_address`,
@@ -51,10 +54,11 @@ class RedactAuditLogRequest(_message.Message):
         leaf_index: _builtins.int = ...,
         fields: _abc.Iterable[_builtins.str] | None = ...,
         reason: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "key", b"key", "leaf_index", b"leaf_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "id", b"id", "key", b"key", "leaf_index", b"leaf_index", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "id", b"id", "key", b"key", "leaf_index", b"leaf_index", "reason", b"reason", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_key: _TypeAlias = _typing.Literal["id", "leaf_index"]  # noqa: Y015
     _WhichOneofArgType_key: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
@@ -76,7 +80,9 @@ class RedactAuditLogResponse(_message.Message):
 
     @_builtins.property
     def redaction(self) -> _audit_pb2.AuditLog:
-        """The entry that says so: the new one, or the earlier one when nothing was left to erase."""
+        """The entry that says so: the new one, or the earlier one when nothing was left to erase. Absent
+        with `validate_only`.
+        """
 
     def __init__(
         self,
@@ -223,10 +229,13 @@ class CreateLegalHoldRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. Name of the hold, such as the number of the case; unique."""
     reason: _builtins.str
     """Required. Why."""
+    validate_only: _builtins.bool
+    """Optional. Check everything, but place nothing: the hold in the answer has no `created_at`."""
     @_builtins.property
     def filter(self) -> _audit_pb2.AuditLogFilter:
         """Optional. Which entries to hold, also those yet to come; all when absent. A category that is
@@ -239,10 +248,11 @@ class CreateLegalHoldRequest(_message.Message):
         name: _builtins.str = ...,
         filter: _audit_pb2.AuditLogFilter | None = ...,
         reason: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "name", b"name", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "name", b"name", "reason", b"reason", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -278,21 +288,25 @@ class ReleaseLegalHoldRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: _builtins.int
+    LEGAL_HOLD_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    legal_hold: _builtins.str
     """Required. Name or id of the hold."""
     reason: _builtins.str
     """Required. Why it is no longer needed."""
+    validate_only: _builtins.bool
+    """Optional. Check everything, but release nothing."""
     def __init__(
         self,
         *,
-        name: _builtins.str = ...,
+        legal_hold: _builtins.str = ...,
         reason: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["legal_hold", b"legal_hold", "reason", b"reason", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

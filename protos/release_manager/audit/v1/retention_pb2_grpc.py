@@ -80,7 +80,9 @@ class RetentionServiceServicer:
         erased too. Copies elsewhere (exports, backups, the outbox of the producer) are not reached.
 
         Repeating the call for fields that are erased already changes nothing and succeeds. Entries
-        under a legal hold (UNDER_LEGAL_HOLD), and entries about the ledger itself, are not redacted.
+        under a legal hold are not redacted (UNDER_LEGAL_HOLD), nor those that tell how the ledger itself
+        was changed (NOT_REDACTABLE): redactions, retirements, holds, keys. Entries that tell who read
+        the ledger are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,8 +93,12 @@ class RetentionServiceServicer:
         positions and the hashes that stand for them in the tree. The tree keeps their leaves, so every
         proof made before stays valid. The month must be over for 90 days at least, covered by a signed
         checkpoint (NOT_RETIRABLE), and have no entry under a legal hold (UNDER_LEGAL_HOLD). Export it
-        first: afterwards its entries are gone. Repeating the call for a month that was dropped already
-        changes nothing and succeeds.
+        first: afterwards its entries are gone, except for those that tell how the ledger itself was
+        changed; the answers to later verifications rest on them.
+
+        The entry is appended first, and the month is dropped when a signed checkpoint covers it. A call
+        that ends in between, also with CONCURRENT_CHANGE because the ledger is being read, is finished
+        by repeating it. Repeating it for a month that was dropped already changes nothing and succeeds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,14 +106,16 @@ class RetentionServiceServicer:
 
     def CreateLegalHold(self, request, context):
         """Places a hold: matching entries can be neither redacted nor retired until it is released, and
-        neither can the month of a matching entry. Repeating the call with the same content succeeds.
+        neither can the month of a matching entry be retired. Repeating the call with the same content
+        succeeds. A name is used once, also after the release.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseLegalHold(self, request, context):
-        """Releases a hold. It stays in the list, with who released it and why.
+        """Releases a hold. It stays in the list, with who released it and why. Releasing it again changes
+        nothing and succeeds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,22 +44,31 @@ class RetentionServiceStub:
     erased too. Copies elsewhere (exports, backups, the outbox of the producer) are not reached.
 
     Repeating the call for fields that are erased already changes nothing and succeeds. Entries
-    under a legal hold (UNDER_LEGAL_HOLD), and entries about the ledger itself, are not redacted.
+    under a legal hold are not redacted (UNDER_LEGAL_HOLD), nor those that tell how the ledger itself
+    was changed (NOT_REDACTABLE): redactions, retirements, holds, keys. Entries that tell who read
+    the ledger are.
     """
     RetireAuditLogs: _grpc.UnaryUnaryMultiCallable[_retention_pb2.RetireAuditLogsRequest, _retention_pb2.RetireAuditLogsResponse]
     """Drops all entries of one month, and appends the entry that says so with their number, their
     positions and the hashes that stand for them in the tree. The tree keeps their leaves, so every
     proof made before stays valid. The month must be over for 90 days at least, covered by a signed
     checkpoint (NOT_RETIRABLE), and have no entry under a legal hold (UNDER_LEGAL_HOLD). Export it
-    first: afterwards its entries are gone. Repeating the call for a month that was dropped already
-    changes nothing and succeeds.
+    first: afterwards its entries are gone, except for those that tell how the ledger itself was
+    changed; the answers to later verifications rest on them.
+
+    The entry is appended first, and the month is dropped when a signed checkpoint covers it. A call
+    that ends in between, also with CONCURRENT_CHANGE because the ledger is being read, is finished
+    by repeating it. Repeating it for a month that was dropped already changes nothing and succeeds.
     """
     CreateLegalHold: _grpc.UnaryUnaryMultiCallable[_retention_pb2.CreateLegalHoldRequest, _retention_pb2.CreateLegalHoldResponse]
     """Places a hold: matching entries can be neither redacted nor retired until it is released, and
-    neither can the month of a matching entry. Repeating the call with the same content succeeds.
+    neither can the month of a matching entry be retired. Repeating the call with the same content
+    succeeds. A name is used once, also after the release.
     """
     ReleaseLegalHold: _grpc.UnaryUnaryMultiCallable[_retention_pb2.ReleaseLegalHoldRequest, _retention_pb2.ReleaseLegalHoldResponse]
-    """Releases a hold. It stays in the list, with who released it and why."""
+    """Releases a hold. It stays in the list, with who released it and why. Releasing it again changes
+    nothing and succeeds.
+    """
     ListLegalHolds: _grpc.UnaryUnaryMultiCallable[_retention_pb2.ListLegalHoldsRequest, _retention_pb2.ListLegalHoldsResponse]
     """Lists holds, the newest first, 50 to a page."""
 
@@ -79,22 +88,31 @@ class RetentionServiceAsyncStub(RetentionServiceStub):
     erased too. Copies elsewhere (exports, backups, the outbox of the producer) are not reached.
 
     Repeating the call for fields that are erased already changes nothing and succeeds. Entries
-    under a legal hold (UNDER_LEGAL_HOLD), and entries about the ledger itself, are not redacted.
+    under a legal hold are not redacted (UNDER_LEGAL_HOLD), nor those that tell how the ledger itself
+    was changed (NOT_REDACTABLE): redactions, retirements, holds, keys. Entries that tell who read
+    the ledger are.
     """
     RetireAuditLogs: _aio.UnaryUnaryMultiCallable[_retention_pb2.RetireAuditLogsRequest, _retention_pb2.RetireAuditLogsResponse]  # type: ignore[assignment]
     """Drops all entries of one month, and appends the entry that says so with their number, their
     positions and the hashes that stand for them in the tree. The tree keeps their leaves, so every
     proof made before stays valid. The month must be over for 90 days at least, covered by a signed
     checkpoint (NOT_RETIRABLE), and have no entry under a legal hold (UNDER_LEGAL_HOLD). Export it
-    first: afterwards its entries are gone. Repeating the call for a month that was dropped already
-    changes nothing and succeeds.
+    first: afterwards its entries are gone, except for those that tell how the ledger itself was
+    changed; the answers to later verifications rest on them.
+
+    The entry is appended first, and the month is dropped when a signed checkpoint covers it. A call
+    that ends in between, also with CONCURRENT_CHANGE because the ledger is being read, is finished
+    by repeating it. Repeating it for a month that was dropped already changes nothing and succeeds.
     """
     CreateLegalHold: _aio.UnaryUnaryMultiCallable[_retention_pb2.CreateLegalHoldRequest, _retention_pb2.CreateLegalHoldResponse]  # type: ignore[assignment]
     """Places a hold: matching entries can be neither redacted nor retired until it is released, and
-    neither can the month of a matching entry. Repeating the call with the same content succeeds.
+    neither can the month of a matching entry be retired. Repeating the call with the same content
+    succeeds. A name is used once, also after the release.
     """
     ReleaseLegalHold: _aio.UnaryUnaryMultiCallable[_retention_pb2.ReleaseLegalHoldRequest, _retention_pb2.ReleaseLegalHoldResponse]  # type: ignore[assignment]
-    """Releases a hold. It stays in the list, with who released it and why."""
+    """Releases a hold. It stays in the list, with who released it and why. Releasing it again changes
+    nothing and succeeds.
+    """
     ListLegalHolds: _aio.UnaryUnaryMultiCallable[_retention_pb2.ListLegalHoldsRequest, _retention_pb2.ListLegalHoldsResponse]  # type: ignore[assignment]
     """Lists holds, the newest first, 50 to a page."""
 
@@ -117,7 +135,9 @@ class RetentionServiceServicer(metaclass=_abc_1.ABCMeta):
         erased too. Copies elsewhere (exports, backups, the outbox of the producer) are not reached.
 
         Repeating the call for fields that are erased already changes nothing and succeeds. Entries
-        under a legal hold (UNDER_LEGAL_HOLD), and entries about the ledger itself, are not redacted.
+        under a legal hold are not redacted (UNDER_LEGAL_HOLD), nor those that tell how the ledger itself
+        was changed (NOT_REDACTABLE): redactions, retirements, holds, keys. Entries that tell who read
+        the ledger are.
         """
 
     @_abc_1.abstractmethod
@@ -130,8 +150,12 @@ class RetentionServiceServicer(metaclass=_abc_1.ABCMeta):
         positions and the hashes that stand for them in the tree. The tree keeps their leaves, so every
         proof made before stays valid. The month must be over for 90 days at least, covered by a signed
         checkpoint (NOT_RETIRABLE), and have no entry under a legal hold (UNDER_LEGAL_HOLD). Export it
-        first: afterwards its entries are gone. Repeating the call for a month that was dropped already
-        changes nothing and succeeds.
+        first: afterwards its entries are gone, except for those that tell how the ledger itself was
+        changed; the answers to later verifications rest on them.
+
+        The entry is appended first, and the month is dropped when a signed checkpoint covers it. A call
+        that ends in between, also with CONCURRENT_CHANGE because the ledger is being read, is finished
+        by repeating it. Repeating it for a month that was dropped already changes nothing and succeeds.
         """
 
     @_abc_1.abstractmethod
@@ -141,7 +165,8 @@ class RetentionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_retention_pb2.CreateLegalHoldResponse, _abc.Awaitable[_retention_pb2.CreateLegalHoldResponse]]:
         """Places a hold: matching entries can be neither redacted nor retired until it is released, and
-        neither can the month of a matching entry. Repeating the call with the same content succeeds.
+        neither can the month of a matching entry be retired. Repeating the call with the same content
+        succeeds. A name is used once, also after the release.
         """
 
     @_abc_1.abstractmethod
@@ -150,7 +175,9 @@ class RetentionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retention_pb2.ReleaseLegalHoldRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retention_pb2.ReleaseLegalHoldResponse, _abc.Awaitable[_retention_pb2.ReleaseLegalHoldResponse]]:
-        """Releases a hold. It stays in the list, with who released it and why."""
+        """Releases a hold. It stays in the list, with who released it and why. Releasing it again changes
+        nothing and succeeds.
+        """
 
     @_abc_1.abstractmethod
     def ListLegalHolds(

@@ -326,8 +326,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {}
     """
     ERROR_REASON_POSITION_OUT_OF_RANGE: _ErrorReason.ValueType  # 50
-    """OUT_OF_RANGE. The position {position} is beyond the end of the ledger, which has {size}
-    entries.
+    """OUT_OF_RANGE. The position {position} is beyond the end of the ledger, or of the tree asked
+    for, which has {size} entries. Take a smaller one; where the ledger had more before, tell the
+    operators.
 
     Example: {"position": "100", "size": "20"}
     """
@@ -714,8 +715,9 @@ request id and a longer deadline.
 Example: {}
 """
 ERROR_REASON_POSITION_OUT_OF_RANGE: ErrorReason.ValueType  # 50
-"""OUT_OF_RANGE. The position {position} is beyond the end of the ledger, which has {size}
-entries.
+"""OUT_OF_RANGE. The position {position} is beyond the end of the ledger, or of the tree asked
+for, which has {size} entries. Take a smaller one; where the ledger had more before, tell the
+operators.
 
 Example: {"position": "100", "size": "20"}
 """

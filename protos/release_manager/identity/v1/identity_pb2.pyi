@@ -1355,7 +1355,9 @@ class CreateServiceAccountRequest(_message.Message):
     """Optional. Check everything, answer as usual, and store nothing."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. `audit.write`, `audit.read`, `audit.export`, `on_behalf_of`, `deploy`."""
+        """Optional. `audit.write`, `audit.read`, `audit.export`, `audit.redact`, `audit.retire`,
+        `audit.hold`, `on_behalf_of`, `deploy`.
+        """
 
     def __init__(
         self,

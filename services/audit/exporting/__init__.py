@@ -1,0 +1,1 @@
+"""Exports: windows copied by PostgreSQL, and the manifest that binds the file."""

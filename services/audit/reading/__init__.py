@@ -1,0 +1,1 @@
+"""Reading: pages, single entries and streams of what is appended."""

@@ -1,0 +1,1 @@
+"""What may leave the ledger: redaction, retirement, legal holds."""

@@ -1,0 +1,1 @@
+"""The tree: integrated, signed, published and proved; keys and epochs."""

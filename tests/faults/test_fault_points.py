@@ -1,0 +1,198 @@
+"""The service, a connection or PostgreSQL ends at exactly the worst moments of an append or a pass.
+
+A lock held by the test lets the work stop at one of its steps; then something is killed.
+"""
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from random import Random
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from release_manager.audit.v1 import audit_pb2 as pb
+from release_manager.audit.v1 import audit_pb2_grpc
+
+from shared.ids import new_id
+from shared.merkle.note import Verifier
+from tests.faults.hammer import Hammer
+from tests.faults.ledger_machine import LedgerMachine, ledger_machine
+from tests.faults.test_hammer import verified
+from tests.support.programs import add_person, add_program
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
+
+HOLDING = """
+    CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END';
+    CREATE CONSTRAINT TRIGGER hold AFTER INSERT ON audit_event_keys
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hold();
+    CREATE CONSTRAINT TRIGGER hold AFTER INSERT ON audit_checkpoints
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hold();
+    ALTER TABLE audit_event_keys DISABLE TRIGGER hold;
+    ALTER TABLE audit_checkpoints DISABLE TRIGGER hold;
+"""
+# What is locked by the test, so that work of this role stops there.
+POINTS = {
+    "append, before its turn": ("audit_writer", "SELECT FROM audit_log_head FOR UPDATE"),
+    "append, at its commit": ("audit_writer", "audit_event_keys"),
+    "pass, before the tiles": ("audit_integrator", "LOCK TABLE merkle_tiles IN SHARE MODE"),
+    "pass, tiles are written": ("audit_integrator", "LOCK TABLE audit_checkpoints IN SHARE MODE"),
+    "pass, published and not committed": ("audit_integrator", "audit_checkpoints"),
+}
+VICTIMS = ("service", "backend", "postgres")
+EVERYTHING = list(product(POINTS, VICTIMS))
+# In `make faults` all of them; else each point with one victim.
+CHOSEN = (
+    EVERYTHING
+    if os.environ.get("FAULT_POINTS") == "all"
+    else [(point, VICTIMS[number % 3]) for number, point in enumerate(POINTS)]
+)
+WAITING = """
+    SELECT pid FROM pg_stat_activity
+    WHERE application_name = $1 AND wait_event_type = 'Lock' AND datname = current_database()
+"""
+
+
+@dataclass
+class Ledger:
+    """One replica on one database, and a caller who may do everything."""
+
+    machine: LedgerMachine
+    caller: Hammer
+
+    async def append(self, event: pb.AuditEvent, *, signed: bool = False) -> Any:
+        """Append one event, repeating it until it is acknowledged."""
+        wanted = pb.WAIT_FOR_INTEGRATED if signed else pb.WAIT_FOR_SEQUENCED
+        request = pb.LogActionRequest(event=event, wait_for=wanted)
+        return await self.caller.insist(
+            lambda stub: stub.LogAction(request, metadata=self.caller.writing, timeout=5)
+        )
+
+    async def verdict(self, note: str = "") -> pb.VerifyLedgerResponse:
+        """Verify the ledger."""
+        return await self.caller.insist(partial(verified, self.caller, note))
+
+
+def event() -> pb.AuditEvent:
+    return pb.AuditEvent(
+        event_id=str(new_id()), action="deploy", resource_type="deployment", resource_id="1"
+    )
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[LedgerMachine]:
+    with ledger_machine() as made:
+        made.start_service(0)
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ledger(machine: LedgerMachine) -> AsyncIterator[Ledger]:
+    url = machine.database_url
+    await add_person(url, "admin", "admin")
+    program = await add_program(
+        url, "caller", "lead", ("audit.write", "audit.read", "audit.export")
+    )
+    metadata = (("authorization", f"Bearer {program.token}"),)
+    channel = machine.channel(0)
+    stub = audit_pb2_grpc.AuditServiceStub(channel)
+    database = await asyncpg.connect(machine.asyncpg_url)
+    await database.execute(HOLDING)
+    await database.close()
+    await asyncio.wait_for(channel.channel_ready(), 60)
+    verifier = Verifier.parse((machine.keys / "ledger.pub").read_text())
+    yield Ledger(machine, Hammer([stub], metadata, metadata, verifier, Random(1)))
+    await channel.close()
+
+
+@asynccontextmanager
+async def stopped_at(machine: LedgerMachine, what: str) -> AsyncIterator[asyncpg.Connection]:
+    """Hold what lets the work stop at a point; PostgreSQL may be gone in the end."""
+    held = what if " " in what else "SELECT pg_advisory_xact_lock(42)"
+    database = await asyncpg.connect(machine.asyncpg_url)
+    if held != what:
+        await database.execute(f"ALTER TABLE {what} ENABLE ALWAYS TRIGGER hold")
+    try:
+        await database.transaction().start()
+        await database.execute(held)
+        yield database
+    finally:
+        database.terminate()
+    if held != what:
+        database = await asyncpg.connect(machine.asyncpg_url)
+        await database.execute(f"ALTER TABLE {what} DISABLE TRIGGER hold")
+        await database.close()
+
+
+async def eventually(found: Callable[[], Awaitable[Any]], seconds: float = 20.0) -> Any:
+    ends = time.monotonic() + seconds
+    while not (value := await found()):
+        assert time.monotonic() < ends, "it did not come so far"
+        await asyncio.sleep(0.02)
+    return value
+
+
+@pytest.mark.parametrize(("point", "victim"), CHOSEN)
+async def test_an_end_in_the_middle_only_repeats_work(
+    ledger: Ledger, point: str, victim: str
+) -> None:
+    machine = ledger.machine
+    before = (await ledger.append(event(), signed=True)).audit_log.leaf_index
+    role, what = POINTS[point]
+    sent = event()
+    async with stopped_at(machine, what) as database:
+        appending = asyncio.create_task(ledger.append(sent))
+        waiting = await eventually(lambda: database.fetchval(WAITING, role))
+        if victim == "service":
+            machine.kill_service(0)
+        elif victim == "backend":
+            await database.execute("SELECT pg_terminate_backend($1)", waiting)
+        else:
+            machine.kill_postgres(at_once=True)
+            machine.start_postgres()
+    machine.start_service(0)
+    first = await appending
+    again = await ledger.append(sent, signed=True)
+    assert first.audit_log.leaf_index == again.audit_log.leaf_index == before + 1
+    assert again.deduplicated
+    verdict = await ledger.verdict()
+    assert verdict.verdict == pb.LEDGER_VERDICT_INTACT, verdict
+    assert verdict.entries == verdict.tree_size >= before + 2  # and that it was verified
+
+
+async def test_a_restored_backup_is_not_signed(ledger: Ledger) -> None:
+    """Neither what is missing in it, nor other entries in their place."""
+    machine = ledger.machine
+    await ledger.append(event(), signed=True)
+    machine.postgres.stop()
+    backup = machine.directory / "backup"
+    shutil.copytree(machine.postgres.cluster, backup)
+    machine.start_postgres()
+    lost = [(await ledger.append(event(), signed=True)).audit_log for _time in range(3)]
+    machine.postgres.stop()
+    shutil.rmtree(machine.postgres.cluster)
+    backup.rename(machine.postgres.cluster)
+    machine.start_postgres()
+    published = machine.directory.joinpath("keys", "checkpoints").read_bytes()
+    for _time in range(5):
+        other = (await ledger.append(event())).audit_log
+    assert other.leaf_index > lost[-1].leaf_index
+    verdict = await ledger.verdict()
+    assert verdict.verdict == pb.LEDGER_VERDICT_TAMPERED, verdict
+    assert verdict.first_mismatch <= lost[0].leaf_index
+    assert "published outside the database" in verdict.problem
+    assert machine.directory.joinpath("keys", "checkpoints").read_bytes() == published
+    assert "ledger_signing_stopped" in machine.logs()
+    database = await asyncpg.connect(machine.asyncpg_url)
+    signed = await database.fetchval("SELECT max(tree_size) FROM audit_checkpoints")
+    await database.close()
+    assert signed <= lost[0].leaf_index

@@ -1,0 +1,125 @@
+"""The rolling verification: what is due, by whom, and that nothing tampered stays unnoticed."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from structlog.testing import capture_logs
+
+from services.audit.checking import rolling as module
+from services.audit.checking.rolling import MADE_UP, ROUND, ROUNDS_A_DAY, Rolling, due_blocks
+from shared.clock import system_clock
+from tests.integration.audit.test_verify import Verified, verified
+
+__all__ = ["verified"]
+
+
+class Hands:
+    """A clock that is moved by hand, beside the one of the database."""
+
+    def __init__(self) -> None:
+        self.moment = system_clock()
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands()
+
+
+def rolling(verified: Verified, hands: Hands, days: int = 1) -> Rolling:
+    return Rolling(verified.world.reader, verified.verification, hands, days, held_s=0)
+
+
+def test_each_block_is_due_once_in_a_period_however_the_ledger_grows() -> None:
+    rounds = 7
+    for start in range(20):
+        seen = [
+            block
+            for number in range(start, start + rounds)
+            for block in due_blocks(number, number, rounds, 10 + number)
+        ]
+        assert len(seen) == len(set(seen))
+        assert set(seen) >= set(range(10 + start))
+    assert list(due_blocks(3, 9, rounds, 5)) == [0, 1, 2, 3, 4]
+    assert sorted(due_blocks(3, 5, rounds, 14)) == [3, 4, 5, 10, 11, 12]
+
+
+async def test_what_is_new_is_verified_in_the_next_round(verified: Verified, hands: Hands) -> None:
+    roller = rolling(verified, hands)
+    await verified.append(20)
+    with capture_logs() as logs:
+        assert await roller.round()
+    assert logs == []
+    assert module.VERIFIED._value.get() == 20  # noqa: SLF001
+    hands.moment += ROUND
+    await verified.append(20)
+    await verified.walls_down()
+    await verified.owner.execute("UPDATE audit_logs SET action = 'x' WHERE leaf_index = 33")
+    with capture_logs() as logs:
+        assert await roller.round()
+    assert [(entry["event"], entry["first_mismatch"]) for entry in logs] == [
+        ("ledger_tampered", 33)
+    ]
+    assert module.MISMATCHES._value.get() == 1  # noqa: SLF001
+    # Told again until it matches again.
+    hands.moment += ROUND
+    with capture_logs() as logs:
+        assert await roller.round()
+    assert [entry["event"] for entry in logs] == ["ledger_tampered"]
+    await verified.owner.execute("UPDATE audit_logs SET action = 'deploy' WHERE leaf_index = 33")
+    hands.moment += ROUND
+    with capture_logs() as logs:
+        assert await roller.round()
+    assert logs == []
+    assert module.MISMATCHES._value.get() == 0  # noqa: SLF001
+
+
+async def test_what_is_old_is_found_within_the_days(
+    verified: Verified, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK", 16)
+    await verified.append(100)
+    hands.moment += timedelta(days=100)
+    roller = rolling(verified, hands, days=2)
+    assert await roller.round()
+    await verified.walls_down()
+    await verified.owner.execute("UPDATE audit_logs SET action = 'x' WHERE leaf_index = 70")
+    with capture_logs() as logs:
+        for _ in range(2 * ROUNDS_A_DAY):
+            hands.moment += ROUND
+            assert await roller.round()
+            if logs:
+                break
+    assert logs[0]["first_mismatch"] == 70
+
+
+async def test_one_replica_at_a_time_does_a_round(verified: Verified, hands: Hands) -> None:
+    await verified.append(5)
+    one, other = rolling(verified, hands), rolling(verified, hands)
+    held = Rolling(verified.world.reader, verified.verification, hands, 1, held_s=0.5)
+    working = asyncio.create_task(held.round())
+    await asyncio.sleep(0.2)
+    assert not await one.round()
+    assert await working
+    assert await other.round()
+    # Who was left out makes up for that round only, who has just started for a day.
+    assert one._done == one._now() - 1  # noqa: SLF001
+    assert rolling(verified, hands)._done == one._now() - MADE_UP  # noqa: SLF001
+
+
+async def test_it_stops_at_once_and_zero_days_switch_it_off(
+    verified: Verified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROUND", timedelta(milliseconds=50))
+    ran = rolling(verified, Hands())
+    ran._clock = lambda: datetime.now(UTC)  # noqa: SLF001
+    ran.start()
+    await asyncio.sleep(0.5)
+    await ran.stop()
+    off = rolling(verified, Hands(), days=0)
+    off.start()
+    assert off._task is None  # noqa: SLF001
+    await off.stop()
