@@ -119,6 +119,8 @@ class Exports:
         )
         if epoch_of(head.origin) != epoch or known not in {-1, len(retired)}:
             raise ExportChanged(position=whole.first)
+        if size > head.next_index:  # entries of it are lost
+            raise ExportChanged(position=head.next_index)
         return Pinned(whole, size, epoch, retired), left
 
     async def _sent(

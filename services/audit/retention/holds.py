@@ -89,12 +89,12 @@ class Holds:
 
     async def _named(self, name: str) -> StoredHold:
         hold_id = parse_id(name)
-        found: StoredHold | None
+        found: StoredHold | None = None
         async with self._reader.snapshot() as tx:
-            if hold_id is None:
-                found = await retention.hold_named(tx, name)
-            else:
+            if hold_id is not None:
                 found = await retention.hold_with_id(tx, hold_id)
+            if found is None:  # a name may have the form of an id
+                found = await retention.hold_named(tx, name)
         if found is None:
             raise ResourceNotFound(resource_type=TITLE, resource=name)
         return found

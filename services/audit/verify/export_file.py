@@ -50,6 +50,9 @@ def verify_export(file: Path, note: str, keys: Keys, kept: Checkpoint | None = N
     covering = evidence.checkpoint_of(told.checkpoint, keys, "The checkpoint in the manifest")
     if not told.leaves.end <= told.tree_size <= covering.size:
         raise NotGenuine("The checkpoint in the manifest does not cover the export.")
+    gaps = told.range.retired if told.range else ()
+    if not all(gap.leaves.end <= gap.retired_by < told.tree_size for gap in gaps):
+        raise NotGenuine("The manifest names an entry that cannot have retired what it should.")
     try:
         with file.open("rb") as opened:
             found = _READERS[told.form](opened, told, covering, kept)

@@ -112,6 +112,13 @@ async def test_many_at_the_same_time_each_erase_their_part(kept: Kept) -> None:
     assert await kept.intact() == (1, 0)
 
 
+async def test_a_hold_whose_name_looks_like_an_id_is_released_by_it(kept: Kept) -> None:
+    holds, name = kept.keeping.holds, "00000000-0000-7000-8000-000000000001"
+    placed = await holds.place(hold(kept.world, name=name), {})
+    released = await holds.release(name, "over")
+    assert (released.id, released.released_because) == (placed.id, "over")
+
+
 async def test_a_hold_and_a_redaction_at_the_same_time_leave_one_of_two_orders(kept: Kept) -> None:
     for position in range(20, 30):
         placing = kept.keeping.holds.place(

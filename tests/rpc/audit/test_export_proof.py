@@ -22,6 +22,7 @@ from shared.ids import new_id
 from shared.merkle.note import Verifier, open_note
 from shared.rpc.status import from_rpc_error
 from tests.rpc.audit.conftest import Service, as_, event
+from tests.support.walls import lose_end
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -267,6 +268,14 @@ async def test_what_was_erased_meanwhile_ends_an_export(audit: Service, desk: De
     before = [chunk for chunk in again if chunk.resume_token][5]
     await redact(audit, 40)
     assert await changed(audit, before.resume_token) == "40"
+
+
+async def test_what_was_lost_meanwhile_ends_an_export(audit: Service) -> None:
+    await fill(audit)
+    chunks = await exported(audit, format=NDJSON, filter=ALL)
+    await lose_end(audit.owner, 40, tree_too=False)
+    place = int(await changed(audit, chunks[-1].resume_token))
+    assert 40 <= place < chunks[-1].tree_size
 
 
 async def redact(audit: Service, position: int) -> None:

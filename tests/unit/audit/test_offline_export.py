@@ -84,6 +84,11 @@ def test_what_nobody_retired_is_missing(
         note = ledger.manifest(data, range=replace(larger, retired=(hidden,)))
         assert desk.export(data, note) == NOT_GENUINE
         assert "is not the entry that retired positions 1 to 5" in said()
+    for retired_by in (5, 13, 2**40):
+        hidden = replace(larger.retired[0], retired_by=retired_by)
+        note = ledger.manifest(data, range=replace(larger, retired=(hidden,)))
+        assert desk.export(data, note) == NOT_GENUINE
+        assert "cannot have retired" in said()
     data = ledger.ndjson([0, *range(5, 12)])
     proof = replace(ledger.range_proof(0, 12), retired=(told,))
     note = ledger.manifest(data, leaves=Span(0, 12), range=proof)
