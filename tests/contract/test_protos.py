@@ -20,7 +20,7 @@ LEDGER_WRITES = {"LogAction", "LogActions"}
 # A repair that may be repeated at any time and makes no entries of its own.
 REPAIRS = {"ReconcileAudit"}
 # An end that is the same however often it is asked for.
-REPEATABLE = {"Logout"}
+REPEATABLE = {"Logout", "ChangePassword"}
 
 
 def _methods() -> Iterator[MethodDescriptor]:
