@@ -85,9 +85,11 @@ pytest: $(DEV) ## Run all tests, or those in ARGS="tests/unit -k rollback"
 	PYTHONHASHSEED=0 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: faults
-faults: $(DEV) ## Kill, cut off and tamper for long: HAMMER_SECONDS=600, LEDGER_TAMPERINGS=1000
+faults: $(DEV) ## Kill, cut off and tamper for long, as HAMMER_SECONDS=600 and others in the Makefile say
 	HAMMER_SECONDS=$${HAMMER_SECONDS:-600} LEDGER_TAMPERINGS=$${LEDGER_TAMPERINGS:-1000} \
-		FAULT_POINTS=all PYTHONHASHSEED=0 $(BIN)/pytest -n $(WORKERS) --dist loadfile tests/faults \
+		FOLLOW_ENTRIES=$${FOLLOW_ENTRIES:-500000} FOLLOW_WRITERS=8 FOLLOW_RESTARTS=5 \
+		EXPORT_ENTRIES=$${EXPORT_ENTRIES:-1000000} FAULT_POINTS=all PYTHONHASHSEED=0 \
+		$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/faults \
 		tests/integration/audit/test_tampering.py $(ARGS)
 
 .PHONY: bench

@@ -19,7 +19,7 @@ READS = (
 LEDGER_WRITES = {"LogAction", "LogActions"}
 # A repair that may be repeated at any time and makes no entries of its own.
 REPAIRS = {"ReconcileAudit"}
-# An end that is the same however often it is asked for.
+# An end that is the same however often it is asked for, and a change that no password allows twice.
 REPEATABLE = {"Logout", "ChangePassword"}
 
 
