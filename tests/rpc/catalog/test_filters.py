@@ -17,6 +17,12 @@ from tests.support.platform import Platform
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+
+def in_words(value: object) -> str:
+    """Return the name of a case, the same in every process; what judges has none to show."""
+    return value[:60] if isinstance(value, str) else ""
+
+
 TIERS = (pb.SERVICE_TIER_1, pb.SERVICE_TIER_2, pb.SERVICE_TIER_3, pb.SERVICE_TIER_4)
 WORDS = ("Takes money", "", "sends 100% of MAIL", "keeps_things", "money and mail")
 VERSIONS = (
@@ -167,7 +173,7 @@ FILTERS: Sequence[tuple[str, str, Judge]] = (
 )
 
 
-@pytest.mark.parametrize(("name", "text", "passes"), FILTERS, ids=lambda v: str(v)[:60])
+@pytest.mark.parametrize(("name", "text", "passes"), FILTERS, ids=in_words)
 async def test_a_filter_leaves_what_passes_it(
     whole: Whole, name: str, text: str, passes: Judge
 ) -> None:
@@ -316,7 +322,7 @@ ORDERS: Sequence[tuple[str, str, Sequence[tuple[Callable[[Any], Any], bool]]]] =
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 100])
-@pytest.mark.parametrize(("name", "text", "keys"), ORDERS, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(("name", "text", "keys"), ORDERS, ids=in_words)
 async def test_an_order_is_kept_from_page_to_page(
     whole: Whole,
     name: str,
@@ -382,7 +388,7 @@ SEARCHES: Sequence[tuple[str, str, Judge]] = (
 )
 
 
-@pytest.mark.parametrize(("name", "query", "passes"), SEARCHES, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(("name", "query", "passes"), SEARCHES, ids=in_words)
 async def test_a_search_finds_words(whole: Whole, name: str, query: str, passes: Judge) -> None:
     # What seeded runbooks contain is not in lists, so nobody here knows whether they fit.
     known = {r.id for r in whole.lists[name] if name == "Services" or r.title[:5] == "Title"}
