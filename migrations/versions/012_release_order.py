@@ -70,6 +70,14 @@ END $$
 UPGRADE = (
     NUMBER_KEY,
     VERSION_KEY,
+    *(
+        f"{right} {who}"
+        for function in ("number_key(text)", "version_key(text)")
+        for right, who in (
+            (f"REVOKE ALL ON FUNCTION {function}", "FROM PUBLIC"),
+            (f"GRANT EXECUTE ON FUNCTION {function}", "TO rm_catalog, rm_deployment"),
+        )
+    ),
     """
     ALTER TABLE releases ADD COLUMN version_key text COLLATE "C" NOT NULL
         GENERATED ALWAYS AS (version_key(version)) STORED

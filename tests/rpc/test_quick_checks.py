@@ -58,6 +58,10 @@ TEXTS = [
 NUMBERS = [-(2**31), -1, 0, 1, 2, 7, 8, 100, 256, 257, 1_000, 1_001, 2**31 - 1]
 
 
+def is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
 def is_right(message: Message) -> bool:
     return not unusable_values(message) and not VALIDATOR.collect_violations(message)
 
@@ -76,7 +80,9 @@ def made(descriptor: Descriptor, given: dict[str, Any]) -> Message:
     message: Message = GetMessageClass(descriptor)()
     for name, value in given.items():
         field = descriptor.fields_by_name[name]
-        if field.is_repeated:
+        if is_map(field):
+            getattr(message, name).update(value)
+        elif field.is_repeated:
             getattr(message, name).extend(value)
         elif field.message_type is not None:
             getattr(message, name).CopyFrom(value)
@@ -86,8 +92,10 @@ def made(descriptor: Descriptor, given: dict[str, Any]) -> Message:
 
 
 def field_values(field: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        return st.just([])
+    if is_map(field):
+        return st.dictionaries(
+            st.sampled_from(["lang", "UPPER", "", "a\0"]), st.sampled_from(["go", "é", ""])
+        )
     one = single_values(field, depth)
     return st.lists(one, max_size=3) if field.is_repeated else one
 

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from release_manager.audit.v1 import audit_pb2 as audit
 from release_manager.audit.v1 import retention_pb2 as retention
 from release_manager.catalog.v1 import catalog_pb2 as catalog
+from release_manager.common.v1 import access_pb2
 from release_manager.deployment.v1 import deployment_pb2 as deployment
 from release_manager.identity.v1 import identity_pb2 as identity
 
@@ -53,6 +54,7 @@ class Unused:
     team: str
     service: str
     environment: str
+    user: str
 
 
 class Maker:
@@ -191,7 +193,14 @@ class Maker:
             name="Corpus Unused", type=catalog.ENVIRONMENT_TYPE_DEV, promotion_order=1000
         )
         await self._platform.catalog.CreateEnvironment(environment, **self._how)
-        return Unused(team.name, await self.service(), environment.name)
+        user = identity.CreateUserRequest(
+            username="corpus-unused",
+            email="corpus-unused@example.com",
+            role=access_pb2.ROLE_VIEWER,
+            password="no-corpus-is-this-long",
+        )
+        await self._platform.identity.CreateUser(user, **self._how)
+        return Unused(team.name, await self.service(), environment.name, user.username)
 
     async def hold(self) -> str:
         """Place two legal holds that cover nothing; return the name of one."""

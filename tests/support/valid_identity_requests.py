@@ -12,7 +12,7 @@ NEW_PASSWORD = "words that nobody tries"
 
 def identity_requests(made: Made, session_id: str) -> dict[str, Message]:
     """Return a request that each method accepts, by its name; `session_id` is that of a session."""
-    return _sessions(session_id) | _users() | _changed_users() | _accounts(made) | _tokens(made)
+    return _sessions(session_id) | _users(made) | _changed_users() | _accounts(made) | _tokens(made)
 
 
 def _sessions(session_id: str) -> dict[str, Message]:
@@ -30,7 +30,7 @@ def _sessions(session_id: str) -> dict[str, Message]:
     }
 
 
-def _users() -> dict[str, Message]:
+def _users(made: Made) -> dict[str, Message]:
     return {
         "GetUser": identity.GetUserRequest(user="dev1"),
         "ListUsers": identity.ListUsersRequest(),
@@ -43,7 +43,7 @@ def _users() -> dict[str, Message]:
             password=NEW_PASSWORD,
             validate_only=True,
         ),
-        "DeleteUser": identity.DeleteUserRequest(user="dev3", validate_only=True),
+        "DeleteUser": identity.DeleteUserRequest(user=made.unused.user, validate_only=True),
     }
 
 

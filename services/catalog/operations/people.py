@@ -30,6 +30,9 @@ KIND = "user"
 _AUDIT_TRAIL = "the audit trail"
 USED_BY: Mapping[str, str] = {
     "fk_services_owner_id": "a service",
+    "fk_audit_legal_holds_user_id": "a legal hold",
+    "fk_audit_legal_holds_placed_by": "a legal hold",
+    "fk_audit_legal_holds_released_by": "a legal hold",
     "fk_releases_created_by": "a release",
     "fk_runbooks_created_by": "a runbook",
     "fk_runbook_versions_created_by": "a version of a runbook",

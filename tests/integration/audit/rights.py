@@ -80,6 +80,9 @@ CALLS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "audit_logs_redact_only": ((), ""),
     "audit_set_once": ((), ""),
     "merkle_tiles_grow_only": ((), ""),
+    # What releases are sorted by.
+    "number_key": (("rm_catalog", "rm_deployment"), "'7'"),
+    "version_key": (("rm_catalog", "rm_deployment"), "'1.0.0'"),
     # A trigger of other tables, which cannot be called.
     "touch_updated_at": (ROLES, ""),
 }

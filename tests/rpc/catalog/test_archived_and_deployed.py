@@ -65,15 +65,3 @@ async def test_of_archiving_and_deploying_at_once_one_wins(
         was_archived = archiving.exception() is None
         was_made = "archived" not in asked.result()
         assert was_archived != was_made, asked.result()
-
-
-async def test_an_archived_environment_is_left_out_of_the_promotion_order(
-    catalog: Catalog, admin: Metadata
-) -> None:
-    earlier = await catalog.make("environment", promotion_order=998)
-    later = await catalog.make("environment", promotion_order=999)
-    service = await catalog.make("service")
-    release = await catalog.published(service.name, "1.0.0")
-    assert earlier.name in await deploy(catalog, admin, release.name, later.id)
-    await catalog.do("Archive", "environment", earlier.id)
-    assert earlier.name not in await deploy(catalog, admin, release.name, later.id)
