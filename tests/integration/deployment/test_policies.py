@@ -118,3 +118,15 @@ async def test_nobody_goes_back_across_an_irreversible_release(own_world: World)
     subject = await world.deployed(await world.release("auth@2", irreversible=True))
     with pytest.raises(RollbackBlocked):
         await world.roll_back(subject.id)
+
+
+async def test_an_archived_environment_is_left_out_of_the_promotion_order(
+    own_world: World, app: str
+) -> None:
+    release = await own_world.release(f"{app}@1.0.0")
+    with pytest.raises(GateUnsatisfied, match="it has not completed in Dev"):
+        await own_world.create(release, "Staging")
+    archive = "UPDATE environments SET archived_at = now() WHERE name = 'Dev'"
+    await own_world.database.execute(archive)
+    made = await own_world.create(release, "Staging")
+    assert [blocker.gate for blocker in made.blockers] == ["approval"]
