@@ -1,9 +1,9 @@
-"""A process of its own for long rechecks, so that calls need not share a processor with them.
+"""Processes of their own for long rechecks, so that calls need not share a processor with them.
 
-`python -m services.audit.checking.recheck_process` reads one line of JSON, the range and the
-database, and answers with windows: a line of JSON each, then their leaves, 32 bytes each. Whoever
-started it takes one window after the other, so it is never far ahead; it ends when nobody takes
-them.
+`python -m services.audit.checking.recheck_process` reads one line of JSON, the range, its part of
+the windows and the database, and answers with windows: a line of JSON each, then their leaves, 32
+bytes each. Whoever started the processes takes one window of each in turn, so none is far ahead;
+they end when nobody takes them.
 """
 
 import asyncio
@@ -11,9 +11,10 @@ import json
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import fields
+from itertools import cycle
 from typing import Any
 
 import structlog
@@ -25,6 +26,8 @@ from shared.merkle.tree import HASH_BYTES
 
 # Starting the process takes as long as rechecking so many entries.
 WORTH_A_PROCESS = 20_000
+# Computing costs several times what fetching does; with two, PostgreSQL has work too.
+PROCESSES = 2
 # Whatever else wants the processor comes first.
 NICENESS = 10
 APPLICATION = "audit recheck"
@@ -32,13 +35,13 @@ _log = structlog.get_logger(__name__)
 
 
 class _EndedEarly(Exception):
-    """The process ended before its last window; the text is what it said, or its exit code."""
+    """A process ended before its last window; the text is what it said, or its exit code."""
 
 
 async def rechecked(database: Database, first: int, end: int) -> AsyncGenerator[Window, None]:
-    """Compute the leaves of a range as `rechecking.windows` does, a long one in its own process.
+    """Compute the leaves of a range as `rechecking.windows` does, a long one in processes.
 
-    Should that process end early, the rest is computed here.
+    Should one of them end early, the rest is computed here.
     """
     if end - first >= WORTH_A_PROCESS:
         try:
@@ -56,6 +59,21 @@ async def rechecked(database: Database, first: int, end: int) -> AsyncGenerator[
 
 
 async def _elsewhere(database: Database, first: int, end: int) -> AsyncGenerator[Window, None]:
+    async with AsyncExitStack() as stack:
+        processes = [
+            await stack.enter_async_context(_process(database, first, end, part))
+            for part in range(PROCESSES)
+        ]
+        for process in cycle(processes):
+            window = await _received(process)
+            yield window
+            if window.mismatch is not None or window.first + len(window.leaves) >= end:
+                return
+
+
+@asynccontextmanager
+async def _process(database: Database, first: int, end: int, part: int) -> AsyncIterator[Process]:
+    """Have a process compute a part of the windows; it ends with the block."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", __name__),
         stdin=PIPE,
@@ -66,14 +84,9 @@ async def _elsewhere(database: Database, first: int, end: int) -> AsyncGenerator
     )
     try:
         url = database.engine.url.render_as_string(hide_password=False)
-        asked = {"url": url, "role": database.role, "first": first, "end": end}
+        asked = {"url": url, "role": database.role, "first": first, "end": end, "part": part}
         _pipe(process.stdin).write(json.dumps(asked).encode() + b"\n")
-        while first < end:
-            window = await _received(process)
-            first = window.first + len(window.leaves)
-            yield window
-            if window.mismatch is not None:
-                return
+        yield process
     finally:
         with suppress(ProcessLookupError):
             process.kill()
@@ -90,6 +103,8 @@ async def _received(process: Process) -> Window:
         raise _EndedEarly(f"exit code {await process.wait()}") from error
     except KeyError as error:
         raise _EndedEarly(head.get("failed", "")) from error
+    except (ValueError, asyncio.LimitOverrunError) as error:  # something else wrote there
+        raise _EndedEarly(type(error).__name__) from error
     leaves = [sent[at : at + HASH_BYTES] for at in range(0, len(sent), HASH_BYTES)]
     mismatch = head.pop("mismatch")
     return Window(leaves=leaves, mismatch=mismatch and Mismatch(*mismatch), **head)
@@ -115,10 +130,10 @@ def main() -> int:
     return 0
 
 
-async def _answer(url: str, role: str | None, first: int, end: int) -> None:
+async def _answer(url: str, role: str | None, first: int, end: int, part: int) -> None:
     database = Database(url, role=role, application_name=APPLICATION, pool_size=2)
     try:
-        async with aclosing(windows(database, first, end)) as made:
+        async with aclosing(windows(database, first, end, part, PROCESSES)) as made:
             async for window in made:
                 head = {one.name: getattr(window, one.name) for one in fields(window)}
                 head["count"] = len(head.pop("leaves"))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import asyncpg
@@ -40,41 +41,46 @@ class Window:
     retired: int = 0
 
 
-async def windows(database: Database, first: int, end: int) -> AsyncGenerator[Window, None]:
+async def windows(
+    database: Database, first: int, end: int, part: int = 0, parts: int = 1
+) -> AsyncGenerator[Window, None]:
     """Compute the leaves of the entries from `first` up to, not including, `end`.
 
-    Ends after a window with a mismatch.
+    Of the windows of the range only each `parts`-th, from number `part` on. Ends after a window
+    with a mismatch.
     """
     absences = Absences(database)
-    fetching = asyncio.create_task(_plain(database, first, _window_end(first, end)))
+    ahead = iter(_bounds(first, end)[part::parts])
+    bounds = next(ahead, None)
+    fetching = asyncio.create_task(_plain(database, bounds))
     try:
-        while first < end:
-            stop = _window_end(first, end)
-            rows = await fetching
-            following = _window_end(stop, end)
-            fetching = asyncio.create_task(_plain(database, stop, following))
-            window = await _window(database, absences, rows, first, stop)
+        while bounds is not None:
+            rows, following = await fetching, next(ahead, None)
+            fetching = asyncio.create_task(_plain(database, following))
+            window = await _window(database, absences, rows, *bounds)
             del rows
             yield window
             if window.mismatch is not None:
                 return
-            first = stop
+            bounds = following
     finally:
         fetching.cancel()
         await asyncio.gather(fetching, return_exceptions=True)
 
 
-def _window_end(first: int, end: int) -> int:
-    return min(first - first % ROWS_AT_ONCE + ROWS_AT_ONCE, end)
+def _bounds(first: int, end: int) -> Sequence[tuple[int, int]]:
+    """Return where each window of a range begins and ends."""
+    cuts = range(first - first % ROWS_AT_ONCE + ROWS_AT_ONCE, end, ROWS_AT_ONCE)
+    return list(pairwise([first, *cuts, end])) if first < end else []
 
 
-async def _plain(database: Database, first: int, end: int) -> Sequence[asyncpg.Record]:
+async def _plain(database: Database, bounds: tuple[int, int] | None) -> Sequence[asyncpg.Record]:
     """Return the rows of a range for the quick recheck; none if one cannot be read."""
-    if first >= end:
+    if bounds is None:
         return ()
     try:
         async with driver_connection(database.engine) as driver:
-            return await plain_rows(driver, first, end)
+            return await plain_rows(driver, *bounds)
     except UNREADABLE:
         return ()
 

@@ -183,6 +183,28 @@ async def test_a_process_of_its_own_finds_the_same(
     assert not children()
 
 
+async def test_processes_take_turns_with_windows(
+    verified: Verified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rechecking.ROWS_AT_ONCE
+    size = 2 * rows + 404
+    await verified.append(size)
+    here = await collected(verified, 10, size)
+    monkeypatch.setattr(recheck_process, "WORTH_A_PROCESS", 2)
+    assert await collected(verified, 10, size) == here
+    assert [window.first for window in here] == [10, rows, 2 * rows]
+    await verified.walls_down()
+    for changed in (2 * rows + 300, rows + 300):
+        await verified.owner.execute(
+            "UPDATE audit_logs SET action = 'x' WHERE leaf_index = $1", changed
+        )
+        there = await collected(verified, 10, size)
+        assert there[-1].mismatch is not None
+        assert there[-1].mismatch.first == changed
+        assert len(there[-1].leaves) == 300
+    assert not children()
+
+
 async def test_without_its_process_a_recheck_goes_on_here(
     verified: Verified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
