@@ -19,9 +19,10 @@ from services.audit.store.queries import Filter, Leaves
 from shared.db.engine import Database
 from shared.errors import ExportChanged
 
-SPOOL_BYTES = 6 * 1024 * 1024
+# In memory, the rest on disk. A stream has two windows, and there are at most eight streams.
+SPOOL_BYTES = 4 * 1024 * 1024
 # A window holds as many leaves as gave about this many bytes, by the size of those before it.
-WINDOW_BYTES = 4 * 1024 * 1024
+WINDOW_BYTES = 3 * 1024 * 1024
 FIRST_WINDOW = 2_000
 SMALLEST_WINDOW = 100
 LARGEST_WINDOW = 50_000
