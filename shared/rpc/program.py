@@ -4,6 +4,7 @@ A command beside a service, such as `bootstrap`, also finds the embedded databas
 """
 
 import asyncio
+import gc
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -17,6 +18,8 @@ from shared.rpc.server import RpcServer, ServerUnusable
 from shared.settings import Settings, SettingsInvalid, read_settings, settings_or_exit
 
 ServerOf = Callable[[Settings], AbstractAsyncContextManager[RpcServer]]
+# New objects before the youngest are collected, and rounds before the older ones are.
+COLLECTIONS = (10_000, 20, 50)
 
 
 def run_service(server_of: ServerOf, address: Callable[[Settings], str]) -> int:
@@ -63,4 +66,9 @@ def _work(server_of: ServerOf, _index: int) -> None:
 
 async def _serve(server_of: ServerOf, settings: Settings) -> None:
     async with server_of(settings) as server:
+        # What is there by now stays until the end. Looked through in each full collection, it
+        # would hold up all calls; calls leave few cycles, so that collections can be rarer, too.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECTIONS)
         await serve(server)
