@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from shared.clock import Clock, system_clock
 from shared.errors import TokenRejected
-from shared.identity.keys import Keys, KeysInvalid
+from shared.identity.keys import Keys
+from shared.identity.token_keys import TokenKeys
 from shared.ids import new_id, parse_id
 
 ALGORITHM: Final = "EdDSA"
@@ -44,8 +45,9 @@ class AccessToken:
 
 @dataclass(frozen=True, slots=True)
 class AccessClaims:
-    """What a verified token says: a session of a user, valid from and until."""
+    """What a verified token says: a session of a user, valid from and until; `kid` signed it."""
 
+    kid: str
     user_id: UUID
     session_id: UUID
     valid_from: datetime
@@ -61,17 +63,15 @@ class AccessTokens:
     """Issues access tokens; only the service that has a private key can."""
 
     def __init__(self, keys: Keys, lifetime: timedelta, clock: Clock = system_clock) -> None:
-        """Sign with the newest private key; raises KeysInvalid without one."""
-        if keys.signing is None or keys.signing_kid is None:
-            sentence = "The key directory holds no private access-token-*.pem to sign with."
-            raise KeysInvalid(sentence)
-        self._key = keys.signing
-        self._kid = keys.signing_kid
+        """Sign with the newest private key of each moment; raises KeysInvalid without one."""
+        self._keys = TokenKeys(keys)
+        self._keys.signing  # noqa: B018  (a service that cannot sign shall not begin to serve)
         self._lifetime = lifetime
         self._clock = clock
 
     def issue(self, user_id: UUID, session_id: UUID) -> AccessToken:
-        """Return a token of a session, valid from now on."""
+        """Return a token of a session, valid from now on; raises KeysInvalid without a key."""
+        kid, key = self._keys.signing
         now = int(self._clock().timestamp())
         expires = now + int(self._lifetime.total_seconds())
         claims = {
@@ -84,7 +84,7 @@ class AccessTokens:
             "nbf": now,
             "exp": expires,
         }
-        text = jwt.encode(claims, self._key, ALGORITHM, headers={"typ": TYPE, "kid": self._kid})
+        text = jwt.encode(claims, key, ALGORITHM, headers={"typ": TYPE, "kid": kid})
         return AccessToken(text, datetime.fromtimestamp(expires, UTC))
 
 
@@ -115,14 +115,15 @@ def verify(token: str, keys: Mapping[str, Ed25519PublicKey]) -> AccessClaims:
                 "verify_iat": False,
             },
         )
-        return _claims(claims)
+        return _claims(header["kid"], claims)
     except (jwt.PyJWTError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TokenRejected from error
 
 
-def _claims(claims: Mapping[str, Any]) -> AccessClaims:
+def _claims(kid: str, claims: Mapping[str, Any]) -> AccessClaims:
     times = [_time(claims[name]) for name in ("iat", "nbf", "exp")]
     return AccessClaims(
+        kid=kid,
         user_id=_id(claims["sub"]),
         session_id=_id(claims["sid"]),
         valid_from=max(times[:2]),

@@ -3,9 +3,10 @@
 `access-token-<kid>.pem` is a private key (only the catalog service needs it), `access-
 token-<kid>.pub.pem` its public half, `hmac.key` 32 random bytes. During a rotation there are
 several pairs; the private key whose kid is last in order signs. The first kid is the same for
-everybody, so that replicas agree on one pair; later ones start with their time. Files are 0600 in a
-0700 directory and are never overwritten, so that replicas may create them at the same moment: the
-first one wins and all of them read its keys.
+everybody, so that replicas agree on one pair; later ones start with their time. Before its turn a
+private key is called `next-access-token-<kid>.pem`: its public half is known everywhere before it
+signs. Files are 0600 in a 0700 directory and are never overwritten, so that replicas may create
+them at the same moment: the first one wins and all of them read its keys.
 """
 
 import os
@@ -18,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -25,6 +27,7 @@ HMAC_BYTES = 32
 HMAC_FILE = "hmac.key"
 FIRST_KID = "0"
 _PRIVATE = re.compile(r"access-token-(?P<kid>[A-Za-z0-9_-]{1,64})\.pem")
+_NEXT = re.compile(r"next-access-token-(?P<kid>[A-Za-z0-9_-]{1,64})\.pem")
 _PUBLIC = re.compile(r"access-token-(?P<kid>[A-Za-z0-9_-]{1,64})\.pub\.pem")
 
 
@@ -37,13 +40,14 @@ class Keys:
     """What was found in a key directory.
 
     `signing_kid` and `signing` are None where only public keys are. `verifying` maps each kid to
-    its public key. `hmac` has 32 bytes.
+    its public key. `hmac` has 32 bytes. `directory` is where they were read, and change.
     """
 
     hmac: bytes = field(repr=False)
     verifying: Mapping[str, Ed25519PublicKey]
     signing_kid: str | None = None
     signing: Ed25519PrivateKey | None = field(default=None, repr=False)
+    directory: Path | None = None
 
 
 def ensure_keys(directory: Path) -> Keys:
@@ -64,7 +68,7 @@ def ensure_keys(directory: Path) -> Keys:
 
 
 def add_signing_key(directory: Path, kid: str | None = None) -> str:
-    """Add a pair, which signs from the next start of the catalog service on; return its kid.
+    """Add a pair, which signs at once where the directory is read; return its kid.
 
     A replica that makes the same kid at the same moment changes nothing: one of the two is kept.
     """
@@ -74,6 +78,47 @@ def add_signing_key(directory: Path, kid: str | None = None) -> str:
     create_once(path, private_pem(key))
     _write_public(directory, kid, read_private(path))
     return kid
+
+
+def prepared_key(directory: Path) -> str | None:
+    """Return the kid of a key that is being added, None when none is."""
+    return max(_found(directory, _NEXT), default=None)
+
+
+def prepare_key(directory: Path) -> str:
+    """Make a private key that does not sign yet; return its kid."""
+    key = Ed25519PrivateKey.generate()
+    kid = _new_kid(key.public_key())
+    create_once(directory / f"next-access-token-{kid}.pem", private_pem(key))
+    return kid
+
+
+def publish_key(directory: Path, kid: str) -> None:
+    """Write the public half of a prepared key, so that its tokens count before there are any."""
+    _write_public(directory, kid, read_private(directory / f"next-access-token-{kid}.pem"))
+
+
+def let_sign(directory: Path, kid: str) -> None:
+    """Let a prepared key sign where the directory is read."""
+    prepared = directory / f"next-access-token-{kid}.pem"
+    # A new file, whose time says since when it signs.
+    create_once(directory / f"access-token-{kid}.pem", private_pem(read_private(prepared)))
+    prepared.unlink()
+    sync_directory(directory)
+
+
+def replaced_at(directory: Path, kid: str) -> datetime:
+    """Return when a private key was put in the place of `kid`, as the times of the files say."""
+    later = [path for other, path in _found(directory, _PRIVATE).items() if other > kid]
+    first = min(path.stat().st_mtime for path in later)
+    return datetime.fromtimestamp(first, UTC)
+
+
+def remove_key(directory: Path, kid: str) -> None:
+    """Remove a pair: the private half first, since from it the public one would be made again."""
+    for name in (f"access-token-{kid}.pem", f"access-token-{kid}.pub.pem"):
+        (directory / name).unlink(missing_ok=True)
+        sync_directory(directory)
 
 
 def load_keys(directory: Path) -> Keys:
@@ -93,6 +138,7 @@ def load_keys(directory: Path) -> Keys:
         verifying=verifying,
         signing_kid=kid,
         signing=private[kid] if kid is not None else None,
+        directory=directory,
     )
 
 
@@ -154,7 +200,7 @@ def read_private(path: Path) -> Ed25519PrivateKey:
     """Read an Ed25519 private key in PEM; raises KeysInvalid."""
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise _wrong(path, "an unencrypted Ed25519 private key in PEM") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise _wrong(path, "an unencrypted Ed25519 private key in PEM")
@@ -164,7 +210,7 @@ def read_private(path: Path) -> Ed25519PrivateKey:
 def _read_public(path: Path) -> Ed25519PublicKey:
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise _wrong(path, "an Ed25519 public key in PEM") from error
     if not isinstance(key, Ed25519PublicKey):
         raise _wrong(path, "an Ed25519 public key in PEM")

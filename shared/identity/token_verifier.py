@@ -1,8 +1,9 @@
 """Who calls: from the token in a call's metadata to an actor, in every service.
 
-A signature is checked once for each token; whether the session, the account and the user still
-count is asked of the database at most `keep` (2 s) ago. So cutting somebody off works within two
-seconds, and an ordinary call costs neither cryptography nor a query.
+A signature is checked once for each token, and whether its key was dropped about once a second;
+whether the session, the account and the user still count is asked of the database at most `keep`
+(2 s) ago. So cutting somebody off works within two seconds, and an ordinary call costs neither
+cryptography nor a query.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ from shared.identity.actor import Actor, ActorKind
 from shared.identity.keys import Keys
 from shared.identity.opaque_tokens import API_TOKEN_MARK, digest_of
 from shared.identity.short_memory import ShortMemory
+from shared.identity.token_keys import TokenKeys
 from shared.identity.user_states import ApiTokenState, NamedUser, UserStates
 
 AUTHORIZATION: Final = "authorization"
@@ -58,8 +60,8 @@ class TokenVerifier:
         *,
         keep: timedelta = timedelta(seconds=2),
     ) -> None:
-        """Verify with the public keys of `keys` and read users from `db`."""
-        self._keys = keys.verifying
+        """Verify with the public keys of each moment, at first `keys`; read users from `db`."""
+        self._keys = TokenKeys(keys)
         self._clock = clock
         self._signed: OrderedDict[str, AccessClaims] = OrderedDict()
         states = UserStates(db)
@@ -101,7 +103,9 @@ class TokenVerifier:
         await asyncio.gather(*self._notes, return_exceptions=True)
 
     async def _person(self, token: str) -> Actor:
-        claims = self._signed.pop(token, None) or access_tokens.verify(token, self._keys)
+        claims = self._signed.pop(token, None)
+        if claims is None or claims.kid not in self._keys:  # a key that was dropped counts no more
+            claims = access_tokens.verify(token, self._keys)
         claims.check_time(self._clock())
         self._signed[token] = claims  # the newest at the end; one out of its time is not put back
         if len(self._signed) > MOST_SIGNATURES:
