@@ -11,6 +11,7 @@ from services.catalog.operations.housekeeping import Housekeeping
 from services.catalog.operations.sessions import Sessions
 from services.catalog.servicer import CatalogServicer
 from services.catalog.servicer_identity import IdentityServicer
+from services.catalog.store.reading import PLANS
 from services.catalog.store.versions import versions
 from shared.clock import Clock, system_clock
 from shared.db.engine import Database
@@ -19,6 +20,7 @@ from shared.identity.keys import ensure_keys
 from shared.identity.passwords import Passwords
 from shared.identity.token_verifier import TokenVerifier
 from shared.outbox.delivery import Delivery, Loops
+from shared.outbox.denials import Denials
 from shared.paging import PageTokens
 from shared.rpc.pages import Paging
 from shared.rpc.server import RpcServer, ServerOptions
@@ -46,16 +48,18 @@ async def catalog_server(
     db = database(settings)
     verifier = TokenVerifier(db, keys, clock, keep=timedelta(seconds=settings.user_cache_seconds))
     passwords = Passwords(settings.bcrypt_rounds)
+    denials = Denials(db, PRODUCER, clock)
     server = RpcServer(
         ServerOptions.of(settings, settings.catalog_address, MAX_REQUEST_BYTES),
         verifier=verifier,
         readiness=db.is_ready,
+        on_denied=denials.denied,
     )
     paging = Paging(PageTokens(keys.hmac))
     try:
         secret = keys.hmac
         outbox = delivery or Delivery.to_audit(settings, db, PRODUCER, versions, secret=secret)
-        async with outbox as to_audit:
+        async with outbox as to_audit, denials.written(to_audit.relay.wake):
             catalog = CatalogServicer(db, to_audit.changes, paging, to_audit.reconciler)
             sessions = Sessions(tokens, timedelta(days=settings.session_days))
             identity = IdentityServicer(
@@ -83,4 +87,5 @@ def database(settings: Settings) -> Database:
         role=ROLE,
         application_name=PRODUCER,
         pool_size=settings.database_pool_size,
+        settings=PLANS,
     )

@@ -16,6 +16,8 @@ REQUEST_ID_HEADER = "x-request-id"
 LONGEST_USER_AGENT = 512
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# gRPC passes them on as they came; PostgreSQL stores no NUL, so that no entry could be written.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def text_metadata(pairs: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str]:
@@ -36,12 +38,12 @@ def describe_call(
 ) -> Call:
     """Return the call with the caller's request id, when it is a plain one, or else a new one."""
     given = metadata.get(REQUEST_ID_HEADER, "")
-    user_agent = metadata.get("user-agent")
+    user_agent = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", metadata.get("user-agent", ""))
     return Call(
         method=method,
         request_id=given if _REQUEST_ID.fullmatch(given) else str(new_id()),
         ip_address=client_address(peer, metadata.get("x-forwarded-for", ""), trusted),
-        user_agent=user_agent[:LONGEST_USER_AGENT] if user_agent else None,
+        user_agent=user_agent[:LONGEST_USER_AGENT] or None,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from shared.errors import DomainError, Kind
+from shared.errors import DomainError, Kind, LoginRefused
 from shared.identity.access import AccessRules
 from shared.identity.actor import Call, current_call
 from shared.rpc.interceptors.around import Around, Behaviour, Context, Rpc
@@ -30,7 +30,8 @@ class Access(Around):
 
     Refusals are those of the rules and, because some depend on the thing itself (cancelling one's
     own deployment), every error of kind DENIED that an operation raises. Credentials that are not
-    valid are told by `Identity`.
+    valid are told by `Identity`, those that a request carries (a refresh token) here. A refused
+    log-in is not: its operation records it, with what only that knows.
     """
 
     def __init__(self, rules: AccessRules, on_denied: OnDenied | None = None) -> None:
@@ -50,6 +51,11 @@ class Access(Around):
         try:
             return await proceed(request, context)
         except DomainError as error:
-            if error.kind is Kind.DENIED:
+            if error.kind is Kind.DENIED or self._is_of_request(rpc.method, error):
                 await tell(self._on_denied, call, error)
             raise
+
+    def _is_of_request(self, method: str, error: DomainError) -> bool:
+        """Say whether what the request carries, where anybody may call, is not valid."""
+        refused = error.kind is Kind.UNAUTHENTICATED and not isinstance(error, LoginRefused)
+        return refused and self._rules.is_open(method)

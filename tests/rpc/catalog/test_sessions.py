@@ -85,7 +85,9 @@ async def test_every_refused_log_in_reads_the_same_and_is_recorded(
         error = await refusal(log_in(platform, username, password))
         assert isinstance(error, LoginRefused)
         texts.add((str(error), tuple(error.facts)))
-        row = await owner.fetchrow("SELECT * FROM outbox ORDER BY id DESC LIMIT 1")
+        row = await owner.fetchrow(
+            "SELECT * FROM outbox WHERE event->>'action' = 'login_refused' ORDER BY id DESC LIMIT 1"
+        )
         assert f'"reason": "{reason}"' in row["event"]
         assert password not in row["event"]
         assert ('"user"' in row["event"]) == (username != "nobody")
