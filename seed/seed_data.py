@@ -17,7 +17,7 @@ from seed.data_audit import append, entries
 from seed.data_catalog import USERNAMES, catalog
 from seed.data_deployments import deployments
 from seed.rows import IN_ORDER, Connection, insert_all
-from shared.identity.passwords import hash_password
+from shared.identity.hashing import hash_password
 from shared.setting_values import driver_url
 from shared.settings import SettingsInvalid, settings_or_exit
 

@@ -14,7 +14,8 @@ from services.catalog.rules.throttling import KNOWN_FOR, account_of, source_of
 from services.catalog.store import login_throttles, sessions, users
 from shared.db.engine import Database
 from shared.identity.actor import current_call
-from shared.identity.passwords import PasswordCheck, Passwords, Place
+from shared.identity.hashing import PasswordCheck
+from shared.identity.passwords import Passwords, Place
 
 NOBODY = UUID(int=0)
 

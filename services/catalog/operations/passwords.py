@@ -9,7 +9,7 @@ from services.catalog.rules.resources import User
 from services.catalog.rules.throttling import account_of
 from services.catalog.store import login_throttles, users
 from shared.db.engine import Database
-from shared.errors import LoginRefused, NotPermitted
+from shared.errors import LoginRefused, NotPermitted, ResourceNotFound
 from shared.identity.actor import Actor, ActorKind
 from shared.identity.passwords import Passwords
 from shared.outbox.change import Change
@@ -31,23 +31,29 @@ async def hash_of(
 
 async def hash_for(
     db: Database, passwords: Passwords, reference: str, password: str, *, rehearsal: bool
-) -> str:
-    """Return the hash of a new password for a person who is there.
+) -> str | None:
+    """Return the hash of a new password for a person, None when there is none of that name.
 
-    Raises ResourceNotFound, ValidationFailed and LoginBusy.
+    Then the change says so, unless it is the repeat of one that was made while they were there.
+    Raises ValidationFailed and LoginBusy.
     """
-    async with db.snapshot() as tx:
-        user = await people.find(tx, reference)
+    try:
+        async with db.snapshot() as tx:
+            user = await people.find(tx, reference)
+    except ResourceNotFound:
+        return None
     return await hash_of(
         passwords, password, username=user.username, email=user.email, rehearsal=rehearsal
     )
 
 
-async def reset(change: Change, reference: str, hashed: str) -> User:
+async def reset(change: Change, reference: str, hashed: str | None) -> User:
     """Give a person a first password, end all sessions, and forget failed log-ins.
 
-    Raises ResourceNotFound.
+    Raises ResourceNotFound, also without a hash: there was nobody whose password could be hashed.
     """
+    if hashed is None:
+        raise ResourceNotFound(resource_type=people.KIND, resource=reference)
     user = await people.to_change(change, reference)
     changed = replace(user, password_change_required=True)
     stored = await _store(change, "reset_password", user, changed, hashed)

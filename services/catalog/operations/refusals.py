@@ -16,6 +16,8 @@ from shared.outbox.events import Category, Event
 ONE_ENTRY_IN = timedelta(minutes=1)
 """Log-ins refused without comparing get one entry in this time for each account and source."""
 BATCH = 100
+NOBODY = "unknown"
+"""Stands for a name that nobody has: it may be a password, typed into the wrong field."""
 
 
 async def record(change: Change, attempt: Attempt, refusal: Refusal) -> None:
@@ -25,7 +27,7 @@ async def record(change: Change, attempt: Attempt, refusal: Refusal) -> None:
     """
     account, told, source = await login_throttles.report(change.tx, attempt.account, attempt.source)
     await _record_lock(change, attempt, account, told)
-    details: dict[str, Any] = {"username": attempt.username, "reason": refusal}
+    details: dict[str, Any] = {"username": _name(attempt), "reason": refusal}
     if refusal is Refusal.TOO_MANY_FAILURES:
         if not _is_due(change, source):
             await login_throttles.note_suppressed(change.tx, attempt.account, attempt.source)
@@ -54,7 +56,7 @@ async def _record_rest(change: Change, rest: Suppressed) -> None:
     user_id = parse_id(name) if kind == "user" else None
     user = await users.find(change.tx, name) if user_id is not None else None
     details = {
-        "username": user.username if user is not None else rest.account,
+        "username": user.username if user is not None else NOBODY,
         "reason": Refusal.TOO_MANY_FAILURES,
         "suppressed": rest.count,
         "source": rest.source,
@@ -68,8 +70,12 @@ async def _record_lock(change: Change, attempt: Attempt, account: Throttle, told
         return
     await login_throttles.note_lock(change.tx, attempt.account, lock)
     user_id = attempt.user.user_id if attempt.user is not None else None
-    details = {"username": attempt.username, "lock": lock, "failures": account.failures}
+    details = {"username": _name(attempt), "lock": lock, "failures": account.failures}
     _record(change, "lock", user_id, details)
+
+
+def _name(attempt: Attempt) -> str:
+    return attempt.username if attempt.user is not None else NOBODY
 
 
 def _record(change: Change, action: str, user_id: UUID | None, details: dict[str, Any]) -> None:

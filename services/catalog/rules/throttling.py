@@ -4,7 +4,8 @@ Failures are counted for an account as a whole and for each source of log-ins to
 row the next password is compared only after a second, then after two, four, up to 15 minutes; after
 a hundred none is, until the password is set anew. What the whole account suffers from does not
 concern a source from which its owner has logged in before: otherwise any stranger could lock
-anybody out. From all other sources together ten passwords in 15 minutes are compared.
+anybody out. In 15 minutes ten passwords are compared from all other sources together, and ten from
+each source that is known.
 """
 
 from dataclasses import dataclass, replace
@@ -38,7 +39,8 @@ class Throttle:
     """Log-ins to an account, from one source or from all.
 
     `failures` are passwords compared since the last right one; `refused` log-ins were refused
-    without comparing. `compared_at` has the last of those that strangers have tried.
+    without comparing. `compared_at` has the last of those: of an account that strangers have tried,
+    of a source all.
     """
 
     failures: int = 0
@@ -53,7 +55,7 @@ class Throttle:
         return self.locked_at is None and not delayed
 
     def has_room(self, now: datetime) -> bool:
-        """Say whether one more stranger's password may be compared now."""
+        """Say whether one more password may be compared in this quarter of an hour."""
         recent = [moment for moment in self.compared_at if moment > now - WINDOW]
         return len(recent) < MOST_IN_WINDOW
 
@@ -74,7 +76,7 @@ class Throttles:
 
     def admit(self, now: datetime, *, known: bool) -> bool:
         """Say whether a password from this source, `known` or not, may be compared now."""
-        if not self.source.admits(now):
+        if not (self.source.admits(now) and self.source.has_room(now)):
             return False
         return known or (self.account.admits(now) and self.account.has_room(now))
 
@@ -92,9 +94,8 @@ class Throttles:
         """
         account = _failed(self.account, now)
         if not known:
-            latest = (*account.compared_at, now)[-MOST_IN_WINDOW:]
-            account = replace(account, compared_at=latest)
-        return Throttles(account, _failed(self.source, now))
+            account = _compared(account, now)
+        return Throttles(account, _compared(_failed(self.source, now), now))
 
     def succeeded(self, *, known: bool) -> "Throttles":
         """Return what is known once that password was right after all.
@@ -131,6 +132,10 @@ def account_of(user_id: UUID | None, username: str) -> str:
     if user_id is not None:
         return f"user:{user_id}"
     return f"name:{sha256(username.lower().encode()).hexdigest()}"
+
+
+def _compared(throttle: Throttle, now: datetime) -> Throttle:
+    return replace(throttle, compared_at=(*throttle.compared_at, now)[-MOST_IN_WINDOW:])
 
 
 def _failed(throttle: Throttle, now: datetime) -> Throttle:

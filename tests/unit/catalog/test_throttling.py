@@ -116,9 +116,26 @@ def test_no_attack_gets_more_guesses_than_the_rules_allow(
         if world.account.locked_at is None:
             assert world.account.failures == wrong_in_a_row
     strangers = [moment for moment, source in world.compared if source != 0]
-    for moment in strangers:
-        inside = [other for other in strangers if moment <= other < moment + WINDOW]
-        assert len(inside) <= MOST_IN_WINDOW
+    assert most_in_a_window(strangers) <= MOST_IN_WINDOW
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=100))
+def test_whoever_sits_at_a_known_place_gets_no_more_guesses_than_strangers(
+    pauses: list[int],
+) -> None:
+    world, now = World(), START
+    for seconds in pauses:
+        now += timedelta(seconds=seconds)
+        world.log_in(now, 0)
+    assert most_in_a_window([moment for moment, _ in world.compared]) <= MOST_IN_WINDOW
+
+
+def most_in_a_window(moments: list[datetime]) -> int:
+    """Return how many moments lie in the fullest quarter of an hour."""
+    return max(
+        (sum(first <= other < first + WINDOW for other in moments) for first in moments), default=0
+    )
 
 
 @given(trials)
