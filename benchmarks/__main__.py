@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import appends, export, lag, pages, proofs, unary, verification
+from benchmarks import appends, export, lag, lists, logins, pages, proofs, unary, verification
 from benchmarks.figures import Figure, table
 from benchmarks.stage import Bench, stage
 
@@ -21,6 +21,8 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Awaitable[Sequence[Figure]]]] = {
     "proofs": proofs.run,
     "lag": lag.run,
     "pages": pages.run,
+    "lists": lists.run,
+    "logins": logins.run,
 }
 
 

@@ -1,12 +1,14 @@
-"""The audit service and, on the same server, an RPC that does nothing.
+"""A service and, on the same server, an RPC that does nothing.
 
 `python -m benchmarks.nothing` is `python -m services.audit` with one service more, whose method
-takes and returns an empty message behind the same interceptors. It is not part of the product.
+takes and returns an empty message behind the same interceptors; `benchmarks.catalog_nothing` is the
+same for the catalog. Neither is part of the product.
 """
 
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -25,17 +27,19 @@ FULL_NAME = f"{PACKAGE}.{SERVICE}"
 DO_NOTHING = f"/{FULL_NAME}/{METHOD}"
 SCOPE = "audit.write"
 
+ServerOf = Callable[[Settings], AbstractAsyncContextManager[RpcServer]]
+
 
 def main() -> int:
     """Serve until a signal."""
-    return run_service(audit_and_nothing, lambda settings: settings.audit_address)
+    return run_service(partial(and_nothing, audit_server), lambda settings: settings.audit_address)
 
 
 @asynccontextmanager
-async def audit_and_nothing(settings: Settings) -> AsyncIterator[RpcServer]:
-    """Provide the audit server with the service that does nothing."""
+async def and_nothing(server_of: ServerOf, settings: Settings) -> AsyncIterator[RpcServer]:
+    """Provide a server with the service that does nothing."""
     _describe()
-    async with audit_server(settings) as server:
+    async with server_of(settings) as server:
         server.add(FULL_NAME, _add_to_server, None)
         yield server
 

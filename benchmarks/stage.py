@@ -1,4 +1,4 @@
-"""What benchmarks run on: a PostgreSQL as `python -m services` starts it, ledgers, the service."""
+"""What benchmarks run on: a PostgreSQL as `python -m services` starts it, and services on it."""
 
 import asyncio
 import os
@@ -113,7 +113,7 @@ class Bench:
         ensure_keys(key_dir)
         owner = await asyncpg.connect(driver_url(url))
         token = await _add_people(owner)
-        address = f"127.0.0.1:{_free_port()}"
+        address = free_address()
         settings = {
             "DATABASE_URL": url,
             "AUDIT_ADDRESS": address,
@@ -122,9 +122,9 @@ class Bench:
             **(environment or {}),
         }
         log = self.directory / f"audit_{number}.log"
-        with _service(settings, log) as process:
-            await _until_serving(address, process, log)
-            async with _channel(address) as channel:
+        with service_running("benchmarks.nothing", settings, log) as process:
+            await until_serving(address, process, log)
+            async with open_channel(address) as channel:
                 metadata = (("authorization", f"Bearer {token}"),)
                 yield Audit(address, url, key_dir, channel, metadata, owner, process, log)
         await owner.close()
@@ -201,11 +201,13 @@ async def _add_people(owner: Owner) -> str:
 
 
 @contextmanager
-def _service(settings: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the service; its process ends with the block, or with this process."""
+def service_running(
+    module: str, settings: Mapping[str, str], log: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a service; its process ends with the block, or with this process."""
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [*dying_with_us("TERM"), sys.executable, "-m", "benchmarks.nothing"],
+            [*dying_with_us("TERM"), sys.executable, "-m", module],
             cwd=PROJECT,
             env=os.environ | settings,
             stdout=file,
@@ -219,22 +221,24 @@ def _service(settings: Mapping[str, str], log: Path) -> Iterator["subprocess.Pop
         process.wait(STOP_S)
 
 
-async def _until_serving(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+async def until_serving(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until a service serves; raises RuntimeError with its log when it does not."""
     settings = read_settings()
     deadline = time.monotonic() + START_S
     while not await is_serving(address, settings):
         if process.poll() is not None or time.monotonic() > deadline:
             said = await asyncio.to_thread(log.read_text)
-            raise RuntimeError(f"The audit service does not serve:\n{said}")
+            raise RuntimeError(f"The service does not serve:\n{said}")
         await asyncio.sleep(POLL_S)
 
 
-def _channel(address: str) -> grpc.aio.Channel:
+def open_channel(address: str) -> grpc.aio.Channel:
+    """Return a channel that takes large answers and repeats nothing."""
     options = (("grpc.max_receive_message_length", LARGEST_ANSWER), ("grpc.enable_retries", 0))
     return grpc.aio.insecure_channel(address, options)
 
 
-def _free_port() -> int:
+def free_address() -> str:
+    """Return an address of this machine that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as held:
-        port: int = held.getsockname()[1]
-    return port
+        return f"127.0.0.1:{held.getsockname()[1]}"

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol
 
-from sqlalchemy import ColumnElement, and_, false, func, not_, or_, true
+from sqlalchemy import ColumnElement, and_, false, func, not_, or_, select, true
+from sqlalchemy.orm import aliased
 
 from shared.db.keyset import SortKey
 from shared.errors import ExpressionInvalid
@@ -73,7 +74,14 @@ class NamedField:
         reference = parse_id(asked.value)
         if reference is not None and asked.operator in {"=", "!="}:
             return _known(self.id_column, _ORDERING[asked.operator](self.id_column, reference))
-        named = TextField(self.name_column).condition(asked, rest)
+        if asked.operator == "=" and WILDCARD not in asked.value:
+            named = TextField(self.name_column).condition(asked, rest)
+        else:
+            # Names are compared once each, and not once for each entry that refers to one. As a
+            # value and not as a condition, the planner does not make a join of it again.
+            other = aliased(self.name_column.class_)
+            alike = TextField(getattr(other, self.name_column.key)).condition(asked, rest)
+            named = self.id_column.in_(select(other.id).where(alike)).is_(true())
         # Who refers to nothing has no name to compare, and NOT must mean what it says.
         return and_(self.id_column.is_not(None), named) if _can_lack(self.id_column) else named
 

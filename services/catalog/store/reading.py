@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, Row, Select, func, literal_column, or_
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,6 +16,12 @@ from shared.ids import parse_id
 T = TypeVar("T")
 Filters = Sequence[ColumnElement[bool]]
 Query = Select[*tuple[Any, ...]]
+
+# For the connections of this service. What no index knows, such as a part of a name, is looked for
+# along the index of the order, which ends with the page; the planner would rather read and sort
+# whole tables as long as they are small, and change its mind as they grow. And a plan is made for
+# what is asked: one for any value takes a status that few have for one that most have.
+PLANS: Final = {"enable_seqscan": "off", "plan_cache_mode": "force_custom_plan"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class Team(Archivable, Schema):
     __table_args__ = (
         Index("uq_teams_name", text("lower(name)"), unique=True),
         Index(None, "created_at"),
+        Index(None, "updated_at"),
     )
 
     name: Mapped[str]
@@ -64,7 +65,9 @@ class Service(Archivable, Schema):
         Index(None, "team_id"),
         Index(None, "owner_id"),
         Index(None, "lifecycle"),
+        Index(None, "tier"),
         Index(None, "created_at"),
+        Index(None, "updated_at"),
         Index(None, "labels", postgresql_using="gin"),
         Index(None, "words", postgresql_using="gin"),
         CheckConstraint("jsonb_typeof(labels) = 'object'", name="labels"),
@@ -113,6 +116,8 @@ class Environment(Archivable, Schema):
         Index("uq_environments_name", text("lower(name)"), unique=True),
         Index(None, "environment_type"),
         Index(None, "promotion_order"),
+        Index(None, "created_at"),
+        Index(None, "updated_at"),
         CheckConstraint("environment_type IN ('dev', 'staging', 'prod')", name="environment_type"),
         CheckConstraint("promotion_order >= 0", name="promotion_order"),
     )
@@ -142,7 +147,7 @@ class Release(Archivable, Schema):
         Index("ix_releases_published_at", text(f"coalesce(published_at, {EPOCH})")),
         Index("ix_releases_commit_sha", text("lower(commit_sha)")),
         Index(None, "created_by"),
-        Index(None, "status"),
+        Index(None, "status", "created_at"),
         Index(None, "created_at"),
         CheckConstraint(
             "status IN ('draft', 'published', 'promoted', 'rolled_back', 'abandoned')",
@@ -185,6 +190,7 @@ class Runbook(Archivable, Schema):
         Index(None, "created_by"),
         Index(None, "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
         Index(None, "created_at"),
+        Index(None, "updated_at"),
         Index(None, "words", postgresql_using="gin"),
         CheckConstraint("jsonb_typeof(tags) = 'array'", name="tags"),
         CheckConstraint("(version > 0) = (published_at IS NOT NULL)", name="version"),

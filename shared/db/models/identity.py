@@ -33,6 +33,8 @@ class User(Versioned, Schema):
         Index(None, "team_id"),
         Index(None, "role"),
         Index(None, "created_at"),
+        Index(None, "updated_at"),
+        Index("ix_users_full_name", text("lower(full_name)")),
         CheckConstraint("role IN ('viewer', 'developer', 'lead', 'admin')", name="role"),
         CheckConstraint("kind IN ('person', 'service')", name="kind"),
         CheckConstraint("(kind = 'person') = (password_hash IS NOT NULL)", name="password"),
