@@ -2,7 +2,8 @@
 
 A part lies between `<!-- generated: NAME -->` and `<!-- end -->` and is replaced as a whole; all
 other text is left alone. The schema is read from an embedded PostgreSQL that is migrated for this
-and thrown away. `--check` writes nothing and fails when a part differs.
+and thrown away. The pages in `api/` are generated as a whole, from the protos. `--check` writes
+nothing and fails when a part or a page differs.
 """
 
 import asyncio
@@ -13,19 +14,25 @@ import sys
 import tempfile
 from pathlib import Path
 
-from docs.generator.blocks import changed_pages
+from docs.generator.api_pages import api_pages
+from docs.generator.blocks import changed_pages, changed_wholes
 from docs.generator.parts import read_parts
 from shared.db.embedded import EmbeddedPostgres
 
 FOLDER = Path(__file__).resolve().parent
+API = FOLDER / "api"
 
 
 def main() -> None:
     """Write, or with `--check` compare."""
-    changed = changed_pages(FOLDER, _parts())
+    changed = changed_pages(FOLDER, _parts()) | changed_wholes(API, api_pages())
     if "--check" not in sys.argv[1:]:
+        API.mkdir(exist_ok=True)
         for path, text in changed.items():
-            path.write_text(text, encoding="utf-8")
+            if text is None:
+                path.unlink()
+            else:
+                path.write_text(text, encoding="utf-8")
     elif changed:
         names = ", ".join(path.name for path in changed)
         sys.exit(f"not in step with the code, run `python -m docs.generate`: {names}")

@@ -1,4 +1,4 @@
-"""Generated parts inside pages that are otherwise written by hand."""
+"""Generated parts inside pages that are otherwise written by hand, and generated pages."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ _PART = re.compile(
 )
 
 
-def changed_pages(folder: Path, parts: Mapping[str, str]) -> dict[Path, str]:
+def changed_pages(folder: Path, parts: Mapping[str, str]) -> dict[Path, str | None]:
     """Return the new text of every page of `folder` that is not in step with `parts`.
 
     Raises ValueError when a page asks for a part that does not exist, or no page for one that does.
     """
-    changed = {}
+    changed: dict[Path, str | None] = {}
     used: set[str] = set()
     for path in sorted(folder.glob("*.md")):
         old = path.read_text(encoding="utf-8")
@@ -30,6 +30,16 @@ def changed_pages(folder: Path, parts: Mapping[str, str]) -> dict[Path, str]:
         sentence = f"no page has a place for {sorted(unused)}"
         raise ValueError(sentence)
     return changed
+
+
+def changed_wholes(folder: Path, pages: Mapping[str, str]) -> dict[Path, str | None]:
+    """Return the new text of every page of `folder` that is not as in `pages`.
+
+    None is that of a page which should not be there.
+    """
+    there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
+    names = sorted(there.keys() | pages.keys())
+    return {folder / name: pages.get(name) for name in names if there.get(name) != pages.get(name)}
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

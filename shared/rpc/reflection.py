@@ -61,6 +61,17 @@ class Reflection(aio.ReflectionServicer):
                 )
             yield answer
 
+    def _file_containing_symbol(self, request: Any, fully_qualified_name: str) -> Any:  # noqa: ANN401
+        """Answer for a method too, which the pool knows only as a part of its service."""
+        service, _, method = fully_qualified_name.rpartition(".")
+        try:
+            found = self._pool.FindServiceByName(service)
+        except KeyError:
+            found = None
+        known = found is not None and method in found.methods_by_name
+        symbol = service if known else fully_qualified_name
+        return super()._file_containing_symbol(request, symbol)  # type: ignore[no-untyped-call]
+
 
 def _pool_of(services: Iterable[str]) -> descriptor_pool.DescriptorPool:
     """Return a pool of the files of `services`, and of `v1`, which no package brings yet."""
