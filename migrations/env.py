@@ -3,13 +3,14 @@
 import asyncio
 
 from alembic import context
+from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from shared.db.models import metadata
-from shared.settings import read_settings
+from shared.settings import SettingsInvalid, read_settings
 
 _LOCK = 7263771  # any number; the same in every process that migrates this database
 
@@ -42,7 +43,10 @@ def migrate(connection: Connection) -> None:
 
 async def connect() -> None:
     """Open the one connection that the migrations use."""
-    url = context.config.attributes.get("database_url") or read_settings().database_url
+    try:
+        url = context.config.attributes.get("database_url") or read_settings().database_url
+    except SettingsInvalid as error:
+        raise CommandError(str(error)) from error
     engine = create_async_engine(url, poolclass=NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(migrate)

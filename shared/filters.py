@@ -5,7 +5,8 @@
     term     = [ "NOT" | "-" ], ( "(", filter, ")" | comparison )
     comparison = path, ( "=" | "!=" | "<" | "<=" | ">" | ">=" | ":" ), value
     path     = name, { ".", name }
-    value    = quoted text | text without spaces, quotes and parentheses
+    value    = quoted text | text without spaces, quotes and parentheses, that begins with no
+               sign of an operator
     order    = name, [ "desc" ], { ",", name, [ "desc" ] }
 
 What a path, an operator and a value mean is decided where the fields are known
@@ -25,6 +26,7 @@ DEEPEST = 20
 _SPACE = re.compile(r"\s*")
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_-]+)*")
 _OPERATOR = re.compile(r"!=|<=|>=|[=<>:]")
+_SECOND_OPERATOR = re.compile(r"[=<>!:]")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'', re.DOTALL)
 _BARE = re.compile(r"[^\s()\"']+")
 _WORD = re.compile(r"(?:AND|OR|NOT)(?![A-Za-z0-9_.])")
@@ -90,7 +92,7 @@ def parse_filter(text: str) -> Expression | None:
     parser = _Parser(text)
     expression = parser.all_of(0)
     if not parser.at_end():
-        parser.wrong("write AND or OR between comparisons")
+        parser.wrong("write AND or OR, in capitals, between comparisons")
     return expression
 
 
@@ -161,6 +163,11 @@ class _Parser:
             inside = quoted[1] if quoted[1] is not None else quoted[2]
             value = _ESCAPED.sub(r"\1", inside)
         else:
+            if _SECOND_OPERATOR.match(self._text, self._at):
+                self.wrong(
+                    f"`{operator[0]}` is followed by another operator; a value that begins with"
+                    " one of = < > ! : stands in quotes"
+                )
             bare = self._take(_BARE)
             if bare is None:
                 self.wrong("a value is missing here, or a quotation mark is not closed")

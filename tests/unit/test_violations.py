@@ -118,12 +118,12 @@ def test_a_plan_from_before_a_migration() -> None:
 @pytest.mark.parametrize(
     ("constraint", "table", "sentence"),
     [
-        ("uq_teams_name", "teams", "A team with this name already exists."),
-        ("uq_service_accounts_name", "service_accounts", "A service account with this name"),
-        ("uq_releases_service_id_version", "releases", "A release with this service id version"),
-        ("pk_environment_policies", "environment_policies", "A environment policy with this id"),
-        ("strange", "teams", "A team with this id"),
-        ("", "", "A entry with this id"),
+        ("uq_teams_name", "teams", "The team with this name already exists."),
+        ("uq_service_accounts_name", "service_accounts", "The service account with this name"),
+        ("uq_releases_service_id_version", "releases", "The release with this service id version"),
+        ("pk_environment_policies", "environment_policies", "The environment policy with this id"),
+        ("strange", "teams", "The team with this id"),
+        ("", "", "The entry with this id"),
     ],
 )
 def test_unique_constraints(constraint: str, table: str, sentence: str) -> None:

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor
+from buf.validate import validate_pb2
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from protovalidate import Validator, Violation
 
@@ -21,6 +22,7 @@ from shared.rpc.methods import request_class
 from shared.rpc.quick_checks import quick_check
 
 MOST_REPORTED = 1_000
+_NOT_BLANK = r"[^\s\p{Z}]"
 
 
 class Validation(Around):
@@ -84,7 +86,10 @@ class Validation(Around):
     def _refuse(self, message: Message) -> None:
         """Look at everything in `message`; raise ValidationFailed if there are violations."""
         violations = unusable_values(message)
-        violations += map(field_violation, self._validator.collect_violations(message))
+        violations += (
+            field_violation(violation, message)
+            for violation in self._validator.collect_violations(message)
+        )
         if violations:
             first = violations[0]
             raise ValidationFailed(
@@ -123,13 +128,45 @@ class DecodedStream:
         return message
 
 
-def field_violation(violation: Violation) -> FieldViolation:
+def field_violation(violation: Violation, message: Message) -> FieldViolation:
     """Return protovalidate's violation as ours: `events[3].id` and its sentence."""
     found = violation.proto
     path = ""
+    within: Any = message.DESCRIPTOR
+    field: FieldDescriptor | None = None
     for element in found.field.elements if found.field else ():
         path += f".{element.field_name}" if path else element.field_name
         if element.subscript is not None:
             key = element.subscript.value
             path += f'["{key}"]' if isinstance(key, str) else f"[{key}]"
-    return FieldViolation(path, found.message or f"breaks {found.rule_id}", found.rule_id)
+        field = None if within is None else within.fields_by_name.get(element.field_name)
+        within = None if field is None else field.message_type
+    sentence = None if field is None else _for_people(found.rule_id, field)
+    return FieldViolation(
+        path, sentence or found.message or f"breaks {found.rule_id}", found.rule_id
+    )
+
+
+def _for_people(rule_id: str, field: FieldDescriptor) -> str | None:
+    """Return a sentence where protovalidate's own has numbers of an enum or a bare pattern."""
+    rules = field.GetOptions().Extensions[validate_pb2.field]
+    if rules.HasField("repeated"):
+        rules = rules.repeated.items
+    if rule_id == "string.pattern" and rules.string.pattern == _NOT_BLANK:
+        return "must be given, and not only spaces"
+    if rule_id == "string.min_len" and rules.string.min_len == 1:
+        return "must be given"
+    if rule_id == "string.uuid_empty":
+        return "must be given: an id, which is a UUID"
+    if rule_id.startswith("enum.") and field.enum_type is not None:
+        return f"must be one of {', '.join(_allowed(field.enum_type, rules.enum))}"
+    return None
+
+
+def _allowed(enum: EnumDescriptor, rules: validate_pb2.EnumRules) -> list[str]:
+    chosen = getattr(rules, "in") or [value.number for value in enum.values]
+    return [
+        value.name
+        for value in enum.values
+        if value.number in chosen and value.number not in rules.not_in and value.number != 0
+    ]
