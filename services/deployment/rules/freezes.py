@@ -1,0 +1,264 @@
+"""Freeze windows: when nothing may start, for whom, and when it may again.
+
+A DENY window forbids starts while it applies. An ALLOW window forbids them while it does not: if
+any cover a deployment, one must be open. DENY beats ALLOW. Rollbacks pass every window that does
+not name them, and cancelling is never asked about.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from services.deployment.rules.freeze_times import (
+    Occurrence,
+    Schedule,
+    Timing,
+    covering,
+    following,
+)
+from services.deployment.rules.lifecycle import DeploymentKind
+from services.deployment.rules.policy import EnvironmentType
+
+HORIZON: Final = timedelta(days=400)
+"""How far ahead of now an opening is looked for."""
+
+MOST_STEPS: Final = 1000
+"""How many boundaries are stepped over in that search; daily windows that meet need 400."""
+
+_MOST_NAMED: Final = 5
+
+
+class WindowKind(StrEnum):
+    """Whether a window forbids while it applies, or while it does not."""
+
+    DENY = "deny"
+    ALLOW = "allow"
+
+
+class FreezeStatus(StrEnum):
+    """Whether a deployment may start as far as freeze windows go."""
+
+    OPEN = "open"
+    FROZEN = "frozen"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A freeze window.
+
+    `services`, `teams`, `environments` and `environment_types` choose what it covers: all that are
+    given must fit, any one member of each does, an empty one fits everything. `exempt_services`
+    are never covered. `rollbacks` makes it cover rollbacks too.
+
+    It says nothing before `valid_from`, from `valid_until` on, and when `archived`: occurrences
+    are cut there, and an ALLOW window does not demand to be open. An ALLOW window whose schedule
+    is used up while it is valid goes on demanding it.
+    """
+
+    id: UUID
+    name: str
+    kind: WindowKind
+    reason: str
+    time_zone: str
+    schedule: Schedule
+    services: frozenset[UUID] = frozenset()
+    teams: frozenset[UUID] = frozenset()
+    environments: frozenset[UUID] = frozenset()
+    environment_types: frozenset[EnvironmentType] = frozenset()
+    exempt_services: frozenset[UUID] = frozenset()
+    rollbacks: bool = False
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+    exceptions: frozenset[date | datetime] = frozenset()
+    archived: bool = False
+
+    @property
+    def timing(self) -> Timing:
+        """Return when it applies, apart from its validity."""
+        return Timing(self.schedule, self.time_zone, self.exceptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What wants to start: a kind of deployment of a service of a team to an environment."""
+
+    service: UUID
+    team: UUID | None
+    environment: UUID
+    environment_type: EnvironmentType
+    kind: DeploymentKind
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A window that forbids, and until when it does so by itself.
+
+    That is the end of a DENY window's occurrence, and the next opening of an ALLOW window or else
+    the end of its validity; None if there is neither.
+    """
+
+    window: Window
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """What all windows together say at one moment.
+
+    `covered` is whether any of them covers the subject at all. `by` are the windows that forbid,
+    DENY first, then by name. `earliest` is the first moment at which none forbids: now when it is
+    open, None when there is none up to `searched_until`.
+    """
+
+    status: FreezeStatus
+    covered: bool
+    by: tuple[Hold, ...]
+    earliest: datetime | None
+    searched_until: datetime
+    why: str
+
+
+def matches(window: Window, subject: Subject) -> bool:
+    """Say whether a window covers a subject, at whatever time."""
+    if window.archived or (subject.kind is DeploymentKind.ROLLBACK and not window.rollbacks):
+        return False
+    return concerns_service(window, subject.service, subject.team) and concerns_environment(
+        window, subject.environment, subject.environment_type
+    )
+
+
+def concerns_service(window: Window, service: UUID, team: UUID | None) -> bool:
+    """Say whether a window chooses a service of a team, wherever it goes."""
+    return (
+        service not in window.exempt_services
+        and (not window.services or service in window.services)
+        and (not window.teams or team in window.teams)
+    )
+
+
+def concerns_environment(
+    window: Window, environment: UUID, environment_type: EnvironmentType
+) -> bool:
+    """Say whether a window chooses an environment, whatever goes there."""
+    return (not window.environments or environment in window.environments) and (
+        not window.environment_types or environment_type in window.environment_types
+    )
+
+
+def is_valid(window: Window, moment: datetime) -> bool:
+    """Say whether a window says anything at a moment."""
+    begun = window.valid_from is None or window.valid_from <= moment
+    ended = window.valid_until is not None and window.valid_until <= moment
+    return begun and not ended and not window.archived
+
+
+def occurrence_at(window: Window, moment: datetime) -> Occurrence | None:
+    """Return the occurrence that holds a moment, cut to the validity of the window."""
+    if not is_valid(window, moment):
+        return None
+    found = covering(window.timing, moment)
+    return _cut(window, found) if found else None
+
+
+def next_start(window: Window, after: datetime) -> datetime | None:
+    """Return when the next occurrence starts, later than `after`; None if none within ten years.
+
+    An occurrence that runs already when the window becomes valid starts at that moment.
+    """
+    if window.archived:
+        return None
+    begins = window.valid_from
+    if begins is not None and begins > after:
+        if occurrence_at(window, begins):
+            return begins
+        after = begins
+    found = following(window.timing, after)
+    if found is None or (window.valid_until is not None and found.start >= window.valid_until):
+        return None
+    return found.start
+
+
+def judge(windows: Iterable[Window], subject: Subject, now: datetime) -> Freeze:
+    """Say whether a subject may start now, what forbids it, and when it may."""
+    covering_it = tuple(window for window in windows if matches(window, subject))
+    holds = _holds(covering_it, now)
+    if not holds:
+        why = "no freeze is in force" if covering_it else "no freeze window covers this"
+        return Freeze(FreezeStatus.OPEN, bool(covering_it), (), now, now, why)
+    earliest, searched_until = _opening(covering_it, now)
+    frozen, covered = FreezeStatus.FROZEN, bool(covering_it)
+    return Freeze(frozen, covered, holds, earliest, searched_until, _why(holds))
+
+
+def _opening(windows: tuple[Window, ...], now: datetime) -> tuple[datetime | None, datetime]:
+    """Step from boundary to boundary; return the opening, and how far the search went.
+
+    Each step goes to a moment before which nothing can open: past every DENY window that applies,
+    else to the first moment at which an ALLOW window opens or ceases to demand it.
+    """
+    moment = now
+    for _ in range(MOST_STEPS):
+        holds = _holds(windows, moment)
+        if not holds:
+            return moment, moment
+        denied = [hold.until for hold in holds if hold.window.kind is WindowKind.DENY]
+        ends = [until for until in denied if until is not None]
+        following_moment = max(ends) if ends else _next_opening(windows, moment)
+        if following_moment is None or following_moment > now + HORIZON:
+            return None, now + HORIZON
+        moment = following_moment
+    return None, moment
+
+
+def _holds(windows: tuple[Window, ...], moment: datetime) -> tuple[Hold, ...]:
+    """Return the windows that forbid at a moment, DENY first, then by name."""
+    denying, closed, is_open = [], [], False
+    for window in windows:
+        occurrence = occurrence_at(window, moment)
+        if window.kind is WindowKind.DENY and occurrence:
+            denying.append(Hold(window, occurrence.end))
+        elif window.kind is WindowKind.ALLOW and occurrence:
+            is_open = True
+        elif window.kind is WindowKind.ALLOW and is_valid(window, moment):
+            closed.append(Hold(window, _closed_until(window, moment)))
+    holds = denying if is_open else [*denying, *closed]
+    return tuple(sorted(holds, key=_rank))
+
+
+def _rank(hold: Hold) -> tuple[bool, str, UUID]:
+    return hold.window.kind is WindowKind.ALLOW, hold.window.name, hold.window.id
+
+
+def _closed_until(window: Window, moment: datetime) -> datetime | None:
+    return next_start(window, moment) or window.valid_until
+
+
+def _next_opening(windows: tuple[Window, ...], moment: datetime) -> datetime | None:
+    """Return when an ALLOW window next opens or ceases to demand it; all of them are closed."""
+    allowing = [window for window in windows if window.kind is WindowKind.ALLOW]
+    openings = [next_start(window, moment) for window in allowing]
+    ends = [window.valid_until for window in allowing if is_valid(window, moment)]
+    return min((one for one in (*openings, *ends) if one is not None), default=None)
+
+
+def _cut(window: Window, found: Occurrence) -> Occurrence:
+    start = max(found.start, window.valid_from or found.start)
+    return Occurrence(start, min(found.end, window.valid_until or found.end))
+
+
+def _why(holds: tuple[Hold, ...]) -> str:
+    said = [_said(hold) for hold in holds[:_MOST_NAMED]]
+    more = len(holds) - len(said)
+    return "; ".join([*said, f"and {more} more"] if more else said)
+
+
+def _said(hold: Hold) -> str:
+    window = hold.window
+    until = f"{hold.until:%Y-%m-%d %H:%M} UTC" if hold.until else ""
+    if window.kind is WindowKind.DENY:
+        return f"{window.name} forbids it until {until} ({window.reason})"
+    opens = f"until {until}" if until else "and never opens again"
+    return f"{window.name} is closed {opens} ({window.reason})"
