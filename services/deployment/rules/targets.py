@@ -69,8 +69,9 @@ def choose(place: Place, wish: Wish, subject: Deployed, now: datetime, *, retrie
     """Choose what replaces `subject`; `retried` says that it is an unsuccessful rollback.
 
     An attempt that did not complete gives way to what was live, a retried rollback to its own
-    target, both even if not stable. If that one may not be used (bad, abandoned), and for a
-    subject that did complete, it is the newest stable completion before it of another release.
+    target, both even if not stable. If that one may not be used (bad, abandoned, or live only
+    because a later deployment of it was rolled back), and for a subject that did complete, it is
+    the newest stable completion before it of another release.
     Raises TargetNeverDeployed, NotPermitted or GateUnsatisfied for a named target, else
     NoStableRelease.
     """
@@ -80,7 +81,8 @@ def choose(place: Place, wish: Wish, subject: Deployed, now: datetime, *, retrie
         named = _named(place, wish, subject, done, verdicts)
         return _choice(named, done, verdicts, Verdict.NOT_NAMED)
     first = _before(place, subject, done, retried=retried)
-    if first is not None and verdicts[first.id] not in UNFIT:
+    # What somebody undid is not brought back silently, even when its bad mark has been cleared.
+    if first is not None and verdicts[first.id] not in {*UNFIT, Verdict.ROLLED_BACK_SINCE}:
         return _choice(first, done, verdicts, Verdict.OLDER)
     leaving = {subject.release_id, *_undone_release(place, subject)}
     start = subject if first is None else first

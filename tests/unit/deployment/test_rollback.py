@@ -1,6 +1,4 @@
-"""Rollback: every row of the table of histories, then what may be undone at all."""
-
-from collections.abc import Callable
+"""Rollback: what may be undone at all, and what a refusal says."""
 
 import pytest
 
@@ -8,7 +6,6 @@ from services.deployment.rules.candidates import Verdict
 from services.deployment.rules.lifecycle import (
     HOLDS_SLOT,
     Action,
-    DeploymentKind,
     DeploymentStatus,
     FailureClass,
 )
@@ -25,77 +22,6 @@ from shared.errors import (
 from tests.unit.deployment.facts import Pair
 
 D = DeploymentStatus
-K = DeploymentKind
-Tell = Callable[[Pair], object]
-
-
-def ok(*versions: str) -> Tell:
-    """Let these releases complete in turn."""
-    return lambda pair: [pair.add(version) for version in versions]
-
-
-def back(*, fails: bool = False) -> Tell:
-    """Roll back what touched the environment last."""
-    return lambda pair: pair.roll_back(D.FAILED if fails else D.COMPLETED)
-
-
-def bad(version: str) -> Tell:
-    """Mark a release bad."""
-    return lambda pair: pair.change_release(version, bad_because="said so")
-
-
-def cleared(version: str) -> Tell:
-    """Clear the bad mark of a release."""
-    return lambda pair: pair.change_release(version, bad_because=None)
-
-
-def failed(version: str, *, touched: bool) -> Tell:
-    """Let a release fail before or after its deploy stage began."""
-    return lambda pair: pair.fail(version, touched=touched)
-
-
-def redone(version: str) -> Tell:
-    """Deploy the live release again."""
-    return lambda pair: pair.add(version, kind=K.REDEPLOY)
-
-
-HISTORIES: list[tuple[str, list[Tell], str | None]] = [
-    ("v1 v2", [ok("v1", "v2")], "v1"),
-    ("v3 failed after deploy began", [ok("v1", "v2"), failed("v3", touched=True)], "v2"),
-    ("v3 failed in test", [ok("v1", "v2"), failed("v3", touched=False)], "v1"),
-    ("back, again", [ok("v1", "v2"), back()], None),
-    ("back, again, v0 before", [ok("v0", "v1", "v2"), back()], "v0"),
-    ("back, back, again", [ok("v0", "v1", "v2"), back(), back()], None),
-    ("back, v3", [ok("v1", "v2"), back(), ok("v3")], "v1"),
-    ("back, v2 on purpose, v3", [ok("v1", "v2"), back(), cleared("v2"), ok("v2", "v3")], "v2"),
-    ("v2 redeployed", [ok("v1", "v2"), redone("v2")], "v1"),
-    ("v1 bad", [ok("v0", "v1"), bad("v1"), ok("v2")], "v0"),
-    ("deliberate downgrade", [ok("v1", "v2", "v1")], "v2"),
-    ("rollback failed, again", [ok("v1", "v2"), back(fails=True)], "v1"),
-    ("rollback failed, then ok, again", [ok("v1", "v2"), back(fails=True), back()], None),
-    ("v1 only", [ok("v1")], None),
-]
-
-
-@pytest.mark.parametrize(
-    ("tell", "target"), [row[1:] for row in HISTORIES], ids=[row[0] for row in HISTORIES]
-)
-@pytest.mark.parametrize("clearing", [True, False])
-def test_history_in_prod(tell: list[Tell], target: str | None, *, clearing: bool) -> None:
-    """The answers do not lean on the bad marks that rollbacks leave: they hold without them."""
-    pair = Pair()
-    for event in tell:
-        event(pair)
-    for release in list(pair.releases.values()) if clearing else ():
-        if release.bad_because != "said so":
-            pair.change_release(release.version, bad_because=None)
-
-    if target is not None:
-        assert pair.plan().target.version == target
-        return
-
-    with pytest.raises(NoStableRelease):
-        pair.plan()
 
 
 def test_refusal_lists_the_candidates_and_reasons() -> None:
