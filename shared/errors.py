@@ -91,8 +91,8 @@ class MalformedRequest(DomainError, kind=Kind.INVALID):
 
 
 class PageTokenInvalid(DomainError, kind=Kind.INVALID):
-    """The page token does not belong to this query. Start again without a page token and keep
-    every other argument unchanged between pages.
+    """The page token does not belong to this query, or is older than two weeks. Start again without
+    a page token and keep every other argument unchanged between pages.
     """
 
 
@@ -137,7 +137,7 @@ class ResourceNotFound(DomainError, kind=Kind.MISSING):
 
 
 class ResourceExists(DomainError, kind=Kind.EXISTS):
-    """A {resource_type} {resource} already exists. Choose another name, or read that one."""
+    """The {resource_type} {resource} already exists. Choose another name, or read that one."""
 
 
 class ReleaseContentDiffers(DomainError, kind=Kind.EXISTS):
@@ -234,22 +234,26 @@ class TargetNeverDeployed(DomainError, kind=Kind.PRECONDITION):
 
 class SlotTaken(DomainError, kind=Kind.PRECONDITION):
     """{service} in {environment} is busy with deployment {deployment}, which is {status}. Wait for
-    it, cancel it, or repeat the call with preempt.
+    it or cancel it; a rollback stops it with preempt.
     """
 
 
 class ReleaseIncomplete(DomainError, kind=Kind.PRECONDITION):
-    """Release {release} cannot be published without {missing}. Create the release with it, then
-    publish.
+    """Release {release} cannot be published without {missing}. Give it to PublishRelease, or to
+    UpdateRelease before.
     """
 
 
 class ReleaseInUse(DomainError, kind=Kind.PRECONDITION):
-    """Release {release} is {use} in {environment}. It cannot be abandoned or archived now."""
+    """Release {release} is {use} in {environment}, so it cannot be abandoned or archived now. End
+    its deployments, or deploy another release there first.
+    """
 
 
 class ResourceReferenced(DomainError, kind=Kind.PRECONDITION):
-    """{resource_type} {resource} is still used by {used_by}."""
+    """The {resource_type} {resource} is still used by {used_by}. End that first; what cannot be
+    deleted can be archived or deactivated.
+    """
 
 
 class ReferenceInactive(DomainError, kind=Kind.PRECONDITION):

@@ -731,9 +731,11 @@ class ListAuditLogsRequest(_message.Message):
     page_size: _builtins.int
     """Optional. Entries per page: 100 when 0, lowered to 1,000 above that."""
     page_token: _builtins.str
-    """Optional. Token of the previous page; all other fields must stay as they were."""
+    """Optional. Token of the previous page; all other fields but `include_total` must stay as they
+    were.
+    """
     include_total: _builtins.bool
-    """Optional. Also count all matching entries."""
+    """Optional. Also count all matching entries; once for all pages is enough."""
     oldest_first: _builtins.bool
     """Optional. Oldest first instead of newest first."""
     @_builtins.property

@@ -39,8 +39,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"message": "release_manager.catalog.v1.CreateTeamRequest"}
     """
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 3
-    """INVALID_ARGUMENT. The page token does not belong to this query. Start again without a page
-    token and keep every other argument unchanged between pages.
+    """INVALID_ARGUMENT. The page token does not belong to this query, or is older than two
+    weeks. Start again without a page token and keep every other argument unchanged between pages.
 
     Example: {}
     """
@@ -93,7 +93,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"resource_type": "release", "resource": "auth@1.4.0"}
     """
     ERROR_REASON_RESOURCE_EXISTS: _ErrorReason.ValueType  # 12
-    """ALREADY_EXISTS. A {resource_type} {resource} already exists. Choose another name, or read that
+    """ALREADY_EXISTS. The {resource_type} {resource} already exists. Choose another name, or read that
     one.
 
     Example: {"resource_type": "team", "resource": "Platform"}
@@ -203,25 +203,26 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SLOT_TAKEN: _ErrorReason.ValueType  # 29
     """FAILED_PRECONDITION. {service} in {environment} is busy with deployment {deployment}, which is
-    {status}. Wait for it, cancel it, or repeat the call with preempt.
+    {status}. Wait for it or cancel it; a rollback stops it with preempt.
 
     Example: {"service": "auth", "environment": "prod", "deployment":
     "018f4e6a-1111-7aaa-8bbb-0123456789ab", "status": "in-progress"}
     """
     ERROR_REASON_RELEASE_INCOMPLETE: _ErrorReason.ValueType  # 30
-    """FAILED_PRECONDITION. Release {release} cannot be published without {missing}. Create the
-    release with it, then publish.
+    """FAILED_PRECONDITION. Release {release} cannot be published without {missing}. Give it to
+    PublishRelease, or to UpdateRelease before.
 
     Example: {"release": "auth@1.4.0", "missing": "artifact_digest"}
     """
     ERROR_REASON_RELEASE_IN_USE: _ErrorReason.ValueType  # 31
-    """FAILED_PRECONDITION. Release {release} is {use} in {environment}. It cannot be abandoned or archived
-    now.
+    """FAILED_PRECONDITION. Release {release} is {use} in {environment}, so it cannot be abandoned or
+    archived now. End its deployments, or deploy another release there first.
 
     Example: {"release": "auth@1.4.0", "use": "live", "environment": "prod"}
     """
     ERROR_REASON_RESOURCE_REFERENCED: _ErrorReason.ValueType  # 32
-    """FAILED_PRECONDITION. {resource_type} {resource} is still used by {used_by}.
+    """FAILED_PRECONDITION. The {resource_type} {resource} is still used by {used_by}. End that first;
+    what cannot be deleted can be archived or deactivated.
 
     Example: {"resource_type": "team", "resource": "Platform", "used_by": "services"}
     """
@@ -428,8 +429,8 @@ protos.
 Example: {"message": "release_manager.catalog.v1.CreateTeamRequest"}
 """
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 3
-"""INVALID_ARGUMENT. The page token does not belong to this query. Start again without a page
-token and keep every other argument unchanged between pages.
+"""INVALID_ARGUMENT. The page token does not belong to this query, or is older than two
+weeks. Start again without a page token and keep every other argument unchanged between pages.
 
 Example: {}
 """
@@ -482,7 +483,7 @@ the matching List call.
 Example: {"resource_type": "release", "resource": "auth@1.4.0"}
 """
 ERROR_REASON_RESOURCE_EXISTS: ErrorReason.ValueType  # 12
-"""ALREADY_EXISTS. A {resource_type} {resource} already exists. Choose another name, or read that
+"""ALREADY_EXISTS. The {resource_type} {resource} already exists. Choose another name, or read that
 one.
 
 Example: {"resource_type": "team", "resource": "Platform"}
@@ -592,25 +593,26 @@ Example: {"release": "auth@1.2.0", "environment": "prod"}
 """
 ERROR_REASON_SLOT_TAKEN: ErrorReason.ValueType  # 29
 """FAILED_PRECONDITION. {service} in {environment} is busy with deployment {deployment}, which is
-{status}. Wait for it, cancel it, or repeat the call with preempt.
+{status}. Wait for it or cancel it; a rollback stops it with preempt.
 
 Example: {"service": "auth", "environment": "prod", "deployment":
 "018f4e6a-1111-7aaa-8bbb-0123456789ab", "status": "in-progress"}
 """
 ERROR_REASON_RELEASE_INCOMPLETE: ErrorReason.ValueType  # 30
-"""FAILED_PRECONDITION. Release {release} cannot be published without {missing}. Create the
-release with it, then publish.
+"""FAILED_PRECONDITION. Release {release} cannot be published without {missing}. Give it to
+PublishRelease, or to UpdateRelease before.
 
 Example: {"release": "auth@1.4.0", "missing": "artifact_digest"}
 """
 ERROR_REASON_RELEASE_IN_USE: ErrorReason.ValueType  # 31
-"""FAILED_PRECONDITION. Release {release} is {use} in {environment}. It cannot be abandoned or archived
-now.
+"""FAILED_PRECONDITION. Release {release} is {use} in {environment}, so it cannot be abandoned or
+archived now. End its deployments, or deploy another release there first.
 
 Example: {"release": "auth@1.4.0", "use": "live", "environment": "prod"}
 """
 ERROR_REASON_RESOURCE_REFERENCED: ErrorReason.ValueType  # 32
-"""FAILED_PRECONDITION. {resource_type} {resource} is still used by {used_by}.
+"""FAILED_PRECONDITION. The {resource_type} {resource} is still used by {used_by}. End that first;
+what cannot be deleted can be archived or deactivated.
 
 Example: {"resource_type": "team", "resource": "Platform", "used_by": "services"}
 """

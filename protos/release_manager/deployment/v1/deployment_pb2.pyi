@@ -5,12 +5,14 @@ What runs where: deployments, approvals, pipelines, rollbacks and the board."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from release_manager.common.v1 import access_pb2 as _access_pb2
 from release_manager.common.v1 import audit_receipt_pb2 as _audit_receipt_pb2
+from release_manager.deployment.v1 import restrictions_pb2 as _restrictions_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -440,6 +442,58 @@ DEPLOYMENT_OUTCOME_ERRORED: DeploymentOutcome.ValueType  # 3
 """Without; the machinery failed."""
 Global___DeploymentOutcome: _TypeAlias = DeploymentOutcome  # noqa: Y015
 
+class _OnFailure:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnFailureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnFailure.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_FAILURE_UNSPECIFIED: _OnFailure.ValueType  # 0
+    """Not set: FAIL."""
+    ON_FAILURE_FAIL: _OnFailure.ValueType  # 1
+    """The deployment fails."""
+    ON_FAILURE_PAUSE: _OnFailure.ValueType  # 2
+    """The deployment is paused until a person decides."""
+
+class OnFailure(_OnFailure, metaclass=_OnFailureEnumTypeWrapper):
+    """What a failed stage does to its deployment."""
+
+ON_FAILURE_UNSPECIFIED: OnFailure.ValueType  # 0
+"""Not set: FAIL."""
+ON_FAILURE_FAIL: OnFailure.ValueType  # 1
+"""The deployment fails."""
+ON_FAILURE_PAUSE: OnFailure.ValueType  # 2
+"""The deployment is paused until a person decides."""
+Global___OnFailure: _TypeAlias = OnFailure  # noqa: Y015
+
+class _QueueMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QueueModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QueueMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUEUE_MODE_UNSPECIFIED: _QueueMode.ValueType  # 0
+    """Not set: what is usual for the type of the environment."""
+    QUEUE_MODE_QUEUE: _QueueMode.ValueType  # 1
+    """They start in the order of their requests; one that another gate holds back lets others pass."""
+    QUEUE_MODE_SUPERSEDE: _QueueMode.ValueType  # 2
+    """A newer one supersedes those that wait."""
+    QUEUE_MODE_REJECT: _QueueMode.ValueType  # 3
+    """While one waits or runs, another one is refused."""
+
+class QueueMode(_QueueMode, metaclass=_QueueModeEnumTypeWrapper):
+    """What becomes of deployments of one service that come one after the other."""
+
+QUEUE_MODE_UNSPECIFIED: QueueMode.ValueType  # 0
+"""Not set: what is usual for the type of the environment."""
+QUEUE_MODE_QUEUE: QueueMode.ValueType  # 1
+"""They start in the order of their requests; one that another gate holds back lets others pass."""
+QUEUE_MODE_SUPERSEDE: QueueMode.ValueType  # 2
+"""A newer one supersedes those that wait."""
+QUEUE_MODE_REJECT: QueueMode.ValueType  # 3
+"""While one waits or runs, another one is refused."""
+Global___QueueMode: _TypeAlias = QueueMode  # noqa: Y015
+
 @_typing.final
 class Blocker(_message.Message):
     """A gate that is not satisfied."""
@@ -451,17 +505,27 @@ class Blocker(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REMEDY_FIELD_NUMBER: _builtins.int
     PEOPLE_FIELD_NUMBER: _builtins.int
+    EARLIEST_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
-    """The gate: `release`, `promotion_order`, `approval` or `slot`."""
+    """The gate: `release`, `promotion_order`, `soak`, `dependency`, `not_before`, `freeze`, `lock`,
+    `queue`, `slot` or `approval`.
+    """
     status: Global___GateStatus.ValueType
     """What the gate says."""
     reason: _builtins.str
     """Why, as a sentence."""
     remedy: _builtins.str
     """What would satisfy it, and who can do that."""
+    position: _builtins.int
+    """Place in the queue, 1 for the next one; 0 for other gates."""
     @_builtins.property
     def people(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """User names of those who can, where there are such; at most 20."""
+
+    @_builtins.property
+    def earliest(self) -> _timestamp_pb2.Timestamp:
+        """When it is satisfied at the earliest, as far as time alone decides that; absent else."""
 
     def __init__(
         self,
@@ -471,14 +535,96 @@ class Blocker(_message.Message):
         reason: _builtins.str = ...,
         remedy: _builtins.str = ...,
         people: _abc.Iterable[_builtins.str] | None = ...,
+        earliest: _timestamp_pb2.Timestamp | None = ...,
+        position: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["earliest", b"earliest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "people", b"people", "reason", b"reason", "remedy", b"remedy", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["earliest", b"earliest", "gate", b"gate", "people", b"people", "position", b"position", "reason", b"reason", "remedy", b"remedy", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Blocker: _TypeAlias = Blocker  # noqa: Y015
+
+@_typing.final
+class NewOverride(_message.Message):
+    """A gate to override, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    gate: _restrictions_pb2.OverridableGate.ValueType
+    """Required. The gate."""
+    reason: _builtins.str
+    """Required. Why; 1 to 500 characters, not only spaces."""
+    def __init__(
+        self,
+        *,
+        gate: _restrictions_pb2.OverridableGate.ValueType = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NewOverride: _TypeAlias = NewOverride  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """What all gates say of a deployment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAY_START_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
+    EARLIEST_START_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    may_start: _builtins.bool
+    """Whether it could start now: every gate is satisfied, overridden or not applicable, and nothing else
+    stands against it.
+    """
+    refused: _builtins.bool
+    """Whether no waiting would help: a request is refused, and what waits already does not start like
+    this.
+    """
+    policy_version: _builtins.int
+    """Version of the policy that was asked."""
+    @_builtins.property
+    def gates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Blocker]:
+        """What each gate says, in the order in which they are asked."""
+
+    @_builtins.property
+    def earliest_start(self) -> _timestamp_pb2.Timestamp:
+        """When it can start at the earliest, as far as time alone decides that: the first moment at which no
+        gate holds it back. Absent when time alone brings no such moment, and when nothing holds it back.
+        """
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """The moment for which this holds, by the clock of the database."""
+
+    def __init__(
+        self,
+        *,
+        may_start: _builtins.bool = ...,
+        refused: _builtins.bool = ...,
+        gates: _abc.Iterable[Global___Blocker] | None = ...,
+        earliest_start: _timestamp_pb2.Timestamp | None = ...,
+        policy_version: _builtins.int = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "earliest_start", b"earliest_start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "earliest_start", b"earliest_start", "gates", b"gates", "may_start", b"may_start", "policy_version", b"policy_version", "refused", b"refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
 
 @_typing.final
 class Deployment(_message.Message):
@@ -521,6 +667,9 @@ class Deployment(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_FIELD_NUMBER: _builtins.int
+    START_BY_FIELD_NUMBER: _builtins.int
+    OVERRIDES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUID of the deployment."""
     status: Global___DeploymentStatus.ValueType
@@ -613,6 +762,18 @@ class Deployment(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was last changed."""
 
+    @_builtins.property
+    def not_before(self) -> _timestamp_pb2.Timestamp:
+        """Output only. It does not start before this time; absent when any time will do."""
+
+    @_builtins.property
+    def start_by(self) -> _timestamp_pb2.Timestamp:
+        """Output only. It expires unless it has started by this time."""
+
+    @_builtins.property
+    def overrides(self) -> _containers.RepeatedCompositeFieldContainer[_restrictions_pb2.GateOverride]:
+        """Output only. The gates that were overridden for it."""
+
     def __init__(
         self,
         *,
@@ -651,10 +812,13 @@ class Deployment(_message.Message):
         etag: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        not_before: _timestamp_pb2.Timestamp | None = ...,
+        start_by: _timestamp_pb2.Timestamp | None = ...,
+        overrides: _abc.Iterable[_restrictions_pb2.GateOverride] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "created_at", b"created_at", "decide_by", b"decide_by", "deployed_at", b"deployed_at", "started_at", b"started_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "created_at", b"created_at", "decide_by", b"decide_by", "deployed_at", b"deployed_at", "not_before", b"not_before", "start_by", b"start_by", "started_at", b"started_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_downgrade", b"allow_downgrade", "approval_status", b"approval_status", "approvals", b"approvals", "approvals_given", b"approvals_given", "approvals_required", b"approvals_required", "artifact_digest", b"artifact_digest", "blockers", b"blockers", "completed_at", b"completed_at", "created_at", b"created_at", "decide_by", b"decide_by", "deployed_at", b"deployed_at", "deployed_by", b"deployed_by", "deployed_by_id", b"deployed_by_id", "environment", b"environment", "environment_id", b"environment_id", "etag", b"etag", "failure_cause", b"failure_cause", "failure_class", b"failure_class", "id", b"id", "kind", b"kind", "metrics", b"metrics", "release", b"release", "release_id", b"release_id", "rollback_of", b"rollback_of", "rollbacks", b"rollbacks", "rolled_back_by", b"rolled_back_by", "service", b"service", "service_id", b"service_id", "stages", b"stages", "started_at", b"started_at", "status", b"status", "status_reason", b"status_reason", "superseded_by", b"superseded_by", "touched_environment", b"touched_environment", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_downgrade", b"allow_downgrade", "approval_status", b"approval_status", "approvals", b"approvals", "approvals_given", b"approvals_given", "approvals_required", b"approvals_required", "artifact_digest", b"artifact_digest", "blockers", b"blockers", "completed_at", b"completed_at", "created_at", b"created_at", "decide_by", b"decide_by", "deployed_at", b"deployed_at", "deployed_by", b"deployed_by", "deployed_by_id", b"deployed_by_id", "environment", b"environment", "environment_id", b"environment_id", "etag", b"etag", "failure_cause", b"failure_cause", "failure_class", b"failure_class", "id", b"id", "kind", b"kind", "metrics", b"metrics", "not_before", b"not_before", "overrides", b"overrides", "release", b"release", "release_id", b"release_id", "rollback_of", b"rollback_of", "rollbacks", b"rollbacks", "rolled_back_by", b"rolled_back_by", "service", b"service", "service_id", b"service_id", "stages", b"stages", "start_by", b"start_by", "started_at", b"started_at", "status", b"status", "status_reason", b"status_reason", "superseded_by", b"superseded_by", "touched_environment", b"touched_environment", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -973,6 +1137,9 @@ class CreateDeploymentRequest(_message.Message):
     FAIL_IF_BLOCKED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_FIELD_NUMBER: _builtins.int
+    START_BY_FIELD_NUMBER: _builtins.int
+    OVERRIDES_FIELD_NUMBER: _builtins.int
     release: _builtins.str
     """Required. The release: `service@version` or id."""
     environment: _builtins.str
@@ -993,6 +1160,18 @@ class CreateDeploymentRequest(_message.Message):
         Nobody is asked where the policy asks for no approval.
         """
 
+    @_builtins.property
+    def not_before(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Do not start before this time."""
+
+    @_builtins.property
+    def start_by(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Expire unless it has started by this time."""
+
+    @_builtins.property
+    def overrides(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewOverride]:
+        """Optional. Gates to override from the beginning, each once; for leads and admins."""
+
     def __init__(
         self,
         *,
@@ -1003,10 +1182,13 @@ class CreateDeploymentRequest(_message.Message):
         fail_if_blocked: _builtins.bool = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        not_before: _timestamp_pb2.Timestamp | None = ...,
+        start_by: _timestamp_pb2.Timestamp | None = ...,
+        overrides: _abc.Iterable[Global___NewOverride] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["not_before", b"not_before", "start_by", b"start_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_downgrade", b"allow_downgrade", "approvers", b"approvers", "environment", b"environment", "fail_if_blocked", b"fail_if_blocked", "release", b"release", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_downgrade", b"allow_downgrade", "approvers", b"approvers", "environment", b"environment", "fail_if_blocked", b"fail_if_blocked", "not_before", b"not_before", "overrides", b"overrides", "release", b"release", "request_id", b"request_id", "start_by", b"start_by", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1055,6 +1237,9 @@ class PromoteReleaseRequest(_message.Message):
     FAIL_IF_BLOCKED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_FIELD_NUMBER: _builtins.int
+    START_BY_FIELD_NUMBER: _builtins.int
+    OVERRIDES_FIELD_NUMBER: _builtins.int
     release: _builtins.str
     """Required. The release: `service@version` or id."""
     environment: _builtins.str
@@ -1075,6 +1260,18 @@ class PromoteReleaseRequest(_message.Message):
         Nobody is asked where the policy asks for no approval.
         """
 
+    @_builtins.property
+    def not_before(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Do not start before this time."""
+
+    @_builtins.property
+    def start_by(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Expire unless it has started by this time."""
+
+    @_builtins.property
+    def overrides(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewOverride]:
+        """Optional. Gates to override from the beginning, each once; for leads and admins."""
+
     def __init__(
         self,
         *,
@@ -1085,10 +1282,13 @@ class PromoteReleaseRequest(_message.Message):
         fail_if_blocked: _builtins.bool = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        not_before: _timestamp_pb2.Timestamp | None = ...,
+        start_by: _timestamp_pb2.Timestamp | None = ...,
+        overrides: _abc.Iterable[Global___NewOverride] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["not_before", b"not_before", "start_by", b"start_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_downgrade", b"allow_downgrade", "approvers", b"approvers", "environment", b"environment", "fail_if_blocked", b"fail_if_blocked", "release", b"release", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_downgrade", b"allow_downgrade", "approvers", b"approvers", "environment", b"environment", "fail_if_blocked", b"fail_if_blocked", "not_before", b"not_before", "overrides", b"overrides", "release", b"release", "request_id", b"request_id", "start_by", b"start_by", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2425,6 +2625,642 @@ class ListEnvironmentStatusesResponse(_message.Message):
 Global___ListEnvironmentStatusesResponse: _TypeAlias = ListEnvironmentStatusesResponse  # noqa: Y015
 
 @_typing.final
+class Policy(_message.Message):
+    """What an environment asks of deployments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIRED_APPROVALS_FIELD_NUMBER: _builtins.int
+    MINIMUM_ROLE_FIELD_NUMBER: _builtins.int
+    LEAD_REQUIRED_FIELD_NUMBER: _builtins.int
+    REQUESTER_MAY_APPROVE_FIELD_NUMBER: _builtins.int
+    AUTHOR_MAY_APPROVE_FIELD_NUMBER: _builtins.int
+    DECIDE_WITHIN_FIELD_NUMBER: _builtins.int
+    VALID_FOR_FIELD_NUMBER: _builtins.int
+    ON_FAILURE_FIELD_NUMBER: _builtins.int
+    SOAK_FIELD_NUMBER: _builtins.int
+    STABLE_AFTER_FIELD_NUMBER: _builtins.int
+    STRICT_STAGES_FIELD_NUMBER: _builtins.int
+    EXPLICIT_TARGET_ROLE_FIELD_NUMBER: _builtins.int
+    IN_PROGRESS_LIMIT_FIELD_NUMBER: _builtins.int
+    PAUSED_LIMIT_FIELD_NUMBER: _builtins.int
+    CANCEL_TIMEOUT_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    required_approvals: _builtins.int
+    """Approvals of different people that are needed, at most 10."""
+    minimum_role: _access_pb2.Role.ValueType
+    """The lowest role that may approve, DEVELOPER or higher; DEVELOPER when not set. A higher one needs
+    `required_approvals`.
+    """
+    lead_required: _builtins.bool
+    """Whether one of the approvals must be that of a lead or admin; needs `required_approvals`."""
+    requester_may_approve: _builtins.bool
+    """Whether who asked for the deployment may approve it."""
+    author_may_approve: _builtins.bool
+    """Whether the authors of the release may approve it."""
+    on_failure: Global___OnFailure.ValueType
+    """What a failed stage does."""
+    explicit_target_role: _access_pb2.Role.ValueType
+    """The lowest role that may name the target of a rollback, DEVELOPER or higher; DEVELOPER when not set."""
+    queue: Global___QueueMode.ValueType
+    """What a deployment does while another one of its service waits or runs there; when not set, QUEUE in
+    production and SUPERSEDE elsewhere.
+    """
+    @_builtins.property
+    def decide_within(self) -> _duration_pb2.Duration:
+        """How long a deployment waits for decisions, a second to a year; for ever when absent."""
+
+    @_builtins.property
+    def valid_for(self) -> _duration_pb2.Duration:
+        """How long a decision holds, a second to a year; for ever when absent."""
+
+    @_builtins.property
+    def soak(self) -> _duration_pb2.Duration:
+        """How long a release must have lived without a break in the environment before."""
+
+    @_builtins.property
+    def stable_after(self) -> _duration_pb2.Duration:
+        """How long a release must have been live to be chosen by a rollback."""
+
+    @_builtins.property
+    def strict_stages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Stages that can be neither skipped nor ignored, at most 20."""
+
+    @_builtins.property
+    def in_progress_limit(self) -> _duration_pb2.Duration:
+        """How long a deployment may run, a second to a year; 24 hours when absent."""
+
+    @_builtins.property
+    def paused_limit(self) -> _duration_pb2.Duration:
+        """How long it may be paused, a second to a year; 72 hours when absent."""
+
+    @_builtins.property
+    def cancel_timeout(self) -> _duration_pb2.Duration:
+        """How long its executor may take to stop; 5 minutes when absent."""
+
+    def __init__(
+        self,
+        *,
+        required_approvals: _builtins.int = ...,
+        minimum_role: _access_pb2.Role.ValueType = ...,
+        lead_required: _builtins.bool = ...,
+        requester_may_approve: _builtins.bool = ...,
+        author_may_approve: _builtins.bool = ...,
+        decide_within: _duration_pb2.Duration | None = ...,
+        valid_for: _duration_pb2.Duration | None = ...,
+        on_failure: Global___OnFailure.ValueType = ...,
+        soak: _duration_pb2.Duration | None = ...,
+        stable_after: _duration_pb2.Duration | None = ...,
+        strict_stages: _abc.Iterable[_builtins.str] | None = ...,
+        explicit_target_role: _access_pb2.Role.ValueType = ...,
+        in_progress_limit: _duration_pb2.Duration | None = ...,
+        paused_limit: _duration_pb2.Duration | None = ...,
+        cancel_timeout: _duration_pb2.Duration | None = ...,
+        queue: Global___QueueMode.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_timeout", b"cancel_timeout", "decide_within", b"decide_within", "in_progress_limit", b"in_progress_limit", "paused_limit", b"paused_limit", "soak", b"soak", "stable_after", b"stable_after", "valid_for", b"valid_for"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_may_approve", b"author_may_approve", "cancel_timeout", b"cancel_timeout", "decide_within", b"decide_within", "explicit_target_role", b"explicit_target_role", "in_progress_limit", b"in_progress_limit", "lead_required", b"lead_required", "minimum_role", b"minimum_role", "on_failure", b"on_failure", "paused_limit", b"paused_limit", "queue", b"queue", "requester_may_approve", b"requester_may_approve", "required_approvals", b"required_approvals", "soak", b"soak", "stable_after", b"stable_after", "strict_stages", b"strict_stages", "valid_for", b"valid_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Policy: _TypeAlias = Policy  # noqa: Y015
+
+@_typing.final
+class PolicyVersion(_message.Message):
+    """A version of a policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    PUBLISHED_BY_ID_FIELD_NUMBER: _builtins.int
+    PUBLISHED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    environment_id: _builtins.str
+    """Output only. Id of the environment."""
+    environment: _builtins.str
+    """Output only. Name of the environment."""
+    version: _builtins.int
+    """Output only. Number of the version; 0 is the default of the type."""
+    published_by_id: _builtins.str
+    """Output only. Id of who published it; empty for the default."""
+    published_by: _builtins.str
+    """Output only. User name of who published it; empty for the default."""
+    reason: _builtins.str
+    """Output only. Why."""
+    @_builtins.property
+    def policy(self) -> Global___Policy:
+        """Output only. What it asks for."""
+
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was published; absent for the default."""
+
+    def __init__(
+        self,
+        *,
+        environment_id: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        version: _builtins.int = ...,
+        policy: Global___Policy | None = ...,
+        published_by_id: _builtins.str = ...,
+        published_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "environment", b"environment", "environment_id", b"environment_id", "policy", b"policy", "published_by", b"published_by", "published_by_id", b"published_by_id", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyVersion: _TypeAlias = PolicyVersion  # noqa: Y015
+
+@_typing.final
+class GetPolicyRequest(_message.Message):
+    """Names a policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Required. The environment: name or id."""
+    version: _builtins.int
+    """Optional. Number of a version; the one in force when absent."""
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "environment", b"environment", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___GetPolicyRequest: _TypeAlias = GetPolicyRequest  # noqa: Y015
+
+@_typing.final
+class GetPolicyResponse(_message.Message):
+    """The policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    IN_FORCE_FIELD_NUMBER: _builtins.int
+    in_force: _builtins.bool
+    """Whether it is the one in force."""
+    @_builtins.property
+    def policy(self) -> Global___PolicyVersion:
+        """The policy."""
+
+    def __init__(
+        self,
+        *,
+        policy: Global___PolicyVersion | None = ...,
+        in_force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_force", b"in_force", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPolicyResponse: _TypeAlias = GetPolicyResponse  # noqa: Y015
+
+@_typing.final
+class ListPolicyVersionsRequest(_message.Message):
+    """Asks for a page of versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Required. The environment: name or id."""
+    page_size: _builtins.int
+    """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
+    page_token: _builtins.str
+    """Optional. Token of the previous page; all other fields must stay as they were."""
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPolicyVersionsRequest: _TypeAlias = ListPolicyVersionsRequest  # noqa: Y015
+
+@_typing.final
+class ListPolicyVersionsResponse(_message.Message):
+    """A page of versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty only at the end."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyVersion]:
+        """The versions of this page."""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[Global___PolicyVersion] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPolicyVersionsResponse: _TypeAlias = ListPolicyVersionsResponse  # noqa: Y015
+
+@_typing.final
+class PublishPolicyRequest(_message.Message):
+    """The next version of a policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Required. The environment: name or id."""
+    reason: _builtins.str
+    """Required. Why; 1 to 500 characters, not only spaces."""
+    expected_version: _builtins.int
+    """Optional. Refuse when another version than this one is in force by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    @_builtins.property
+    def policy(self) -> Global___Policy:
+        """Required. The policy as a whole: what is left out has the value that its comment says."""
+
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        policy: Global___Policy | None = ...,
+        reason: _builtins.str = ...,
+        expected_version: _builtins.int | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "environment", b"environment", "expected_version", b"expected_version", "policy", b"policy", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
+    _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+
+Global___PublishPolicyRequest: _TypeAlias = PublishPolicyRequest  # noqa: Y015
+
+@_typing.final
+class PublishPolicyResponse(_message.Message):
+    """The policy in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    AFFECTED_DEPLOYMENTS_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    affected_deployments: _builtins.int
+    """Number of waiting deployments whose approvals became void."""
+    @_builtins.property
+    def policy(self) -> Global___PolicyVersion:
+        """The policy as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        policy: Global___PolicyVersion | None = ...,
+        affected_deployments: _builtins.int = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affected_deployments", b"affected_deployments", "audit", b"audit", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishPolicyResponse: _TypeAlias = PublishPolicyResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseMark(_message.Message):
+    """That a release is bad."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MARKED_BY_ID_FIELD_NUMBER: _builtins.int
+    MARKED_BY_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_ID_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    CLEARED_AT_FIELD_NUMBER: _builtins.int
+    CLEARED_BY_FIELD_NUMBER: _builtins.int
+    CLEARED_BECAUSE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Output only. UUID of the mark."""
+    release_id: _builtins.str
+    """Output only. Id of the release."""
+    release: _builtins.str
+    """Output only. Service and version, as `auth@1.4.0`."""
+    environment_id: _builtins.str
+    """Output only. Id of the environment; empty for everywhere."""
+    environment: _builtins.str
+    """Output only. Name of the environment; empty for everywhere."""
+    reason: _builtins.str
+    """Output only. Why."""
+    marked_by_id: _builtins.str
+    """Output only. Id of who marked it."""
+    marked_by: _builtins.str
+    """Output only. User name of who marked it."""
+    deployment_id: _builtins.str
+    """Output only. Id of the deployment whose rollback marked it; empty when a person did."""
+    cleared_by: _builtins.str
+    """Output only. User name of who took it away."""
+    cleared_because: _builtins.str
+    """Output only. Why it was taken away."""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was marked."""
+
+    @_builtins.property
+    def cleared_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the mark was taken away; absent while it is there."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        release_id: _builtins.str = ...,
+        release: _builtins.str = ...,
+        environment_id: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        marked_by_id: _builtins.str = ...,
+        marked_by: _builtins.str = ...,
+        deployment_id: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        cleared_at: _timestamp_pb2.Timestamp | None = ...,
+        cleared_by: _builtins.str = ...,
+        cleared_because: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cleared_at", b"cleared_at", "created_at", b"created_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cleared_at", b"cleared_at", "cleared_because", b"cleared_because", "cleared_by", b"cleared_by", "created_at", b"created_at", "deployment_id", b"deployment_id", "environment", b"environment", "environment_id", b"environment_id", "id", b"id", "marked_by", b"marked_by", "marked_by_id", b"marked_by_id", "reason", b"reason", "release", b"release", "release_id", b"release_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseMark: _TypeAlias = ReleaseMark  # noqa: Y015
+
+@_typing.final
+class MarkReleaseBadRequest(_message.Message):
+    """Names the release to mark as bad."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    release: _builtins.str
+    """Required. The release: `service@version` or id."""
+    environment: _builtins.str
+    """Optional. The environment: name or id; everywhere when empty."""
+    reason: _builtins.str
+    """Required. Why; 1 to 500 characters, not only spaces."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        release: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "reason", b"reason", "release", b"release", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkReleaseBadRequest: _TypeAlias = MarkReleaseBadRequest  # noqa: Y015
+
+@_typing.final
+class MarkReleaseBadResponse(_message.Message):
+    """The mark."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARK_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mark(self) -> Global___ReleaseMark:
+        """The mark as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        mark: Global___ReleaseMark | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "mark", b"mark"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "mark", b"mark"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkReleaseBadResponse: _TypeAlias = MarkReleaseBadResponse  # noqa: Y015
+
+@_typing.final
+class ClearReleaseBadRequest(_message.Message):
+    """Names the release to clear."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    release: _builtins.str
+    """Required. The release: `service@version` or id."""
+    environment: _builtins.str
+    """Optional. The environment: name or id; the mark that holds everywhere when empty."""
+    reason: _builtins.str
+    """Required. Why; 1 to 500 characters, not only spaces."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    def __init__(
+        self,
+        *,
+        release: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "reason", b"reason", "release", b"release", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearReleaseBadRequest: _TypeAlias = ClearReleaseBadRequest  # noqa: Y015
+
+@_typing.final
+class ClearReleaseBadResponse(_message.Message):
+    """The mark."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARK_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mark(self) -> Global___ReleaseMark:
+        """The mark as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        mark: Global___ReleaseMark | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "mark", b"mark"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "mark", b"mark"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearReleaseBadResponse: _TypeAlias = ClearReleaseBadResponse  # noqa: Y015
+
+@_typing.final
+class ListReleaseMarksRequest(_message.Message):
+    """Asks for a page of marks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    SHOW_CLEARED_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    release: _builtins.str
+    """Optional. Only of this release: `service@version` or id."""
+    service: _builtins.str
+    """Optional. Only of releases of this service: name or id."""
+    environment: _builtins.str
+    """Optional. Only those that hold in this environment: name or id."""
+    show_cleared: _builtins.bool
+    """Optional. Also those that were taken away."""
+    page_size: _builtins.int
+    """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
+    page_token: _builtins.str
+    """Optional. Token of the previous page; all other fields must stay as they were."""
+    def __init__(
+        self,
+        *,
+        release: _builtins.str = ...,
+        service: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        show_cleared: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "page_size", b"page_size", "page_token", b"page_token", "release", b"release", "service", b"service", "show_cleared", b"show_cleared"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReleaseMarksRequest: _TypeAlias = ListReleaseMarksRequest  # noqa: Y015
+
+@_typing.final
+class ListReleaseMarksResponse(_message.Message):
+    """A page of marks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARKS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty only at the end."""
+    @_builtins.property
+    def marks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReleaseMark]:
+        """The marks of this page."""
+
+    def __init__(
+        self,
+        *,
+        marks: _abc.Iterable[Global___ReleaseMark] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["marks", b"marks", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReleaseMarksResponse: _TypeAlias = ListReleaseMarksResponse  # noqa: Y015
+
+@_typing.final
 class ReconcileAuditRequest(_message.Message):
     """Asks to compare this service with the ledger."""
 
@@ -2476,3 +3312,332 @@ class ReconcileAuditResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconcileAuditResponse: _TypeAlias = ReconcileAuditResponse  # noqa: Y015
+
+@_typing.final
+class ExplainDeploymentRequest(_message.Message):
+    """Names a deployment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    deployment: _builtins.str
+    """Required. Id of the deployment."""
+    def __init__(
+        self,
+        *,
+        deployment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainDeploymentRequest: _TypeAlias = ExplainDeploymentRequest  # noqa: Y015
+
+@_typing.final
+class ExplainDeploymentResponse(_message.Message):
+    """What holds it back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    REFUSALS_FIELD_NUMBER: _builtins.int
+    status: Global___DeploymentStatus.ValueType
+    """Where it is."""
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """What the gates say; without gates once it has started or ended."""
+
+    @_builtins.property
+    def refusals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What a start would be refused for besides the gates, one sentence each: a newer deployment that has
+        completed there meanwhile, or that the time to decide or to start has run out.
+        """
+
+    def __init__(
+        self,
+        *,
+        status: Global___DeploymentStatus.ValueType = ...,
+        explanation: Global___Explanation | None = ...,
+        refusals: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "refusals", b"refusals", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainDeploymentResponse: _TypeAlias = ExplainDeploymentResponse  # noqa: Y015
+
+@_typing.final
+class ExplainPromotionRequest(_message.Message):
+    """Describes a deployment that nobody has requested."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    ALLOW_DOWNGRADE_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_FIELD_NUMBER: _builtins.int
+    release: _builtins.str
+    """Required. The release: `service@version` or id."""
+    environment: _builtins.str
+    """Required. The environment: name or id."""
+    allow_downgrade: _builtins.bool
+    """Optional. Allow a release that was published before the one that is live there."""
+    @_builtins.property
+    def not_before(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Do not start before this time."""
+
+    def __init__(
+        self,
+        *,
+        release: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        allow_downgrade: _builtins.bool = ...,
+        not_before: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["not_before", b"not_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_downgrade", b"allow_downgrade", "environment", b"environment", "not_before", b"not_before", "release", b"release"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainPromotionRequest: _TypeAlias = ExplainPromotionRequest  # noqa: Y015
+
+@_typing.final
+class ExplainPromotionResponse(_message.Message):
+    """What would become of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    SUPERSEDES_FIELD_NUMBER: _builtins.int
+    REFUSALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """What the gates say."""
+
+    @_builtins.property
+    def supersedes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The deployments that it would supersede."""
+
+    @_builtins.property
+    def refusals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What else the request would be refused for, one sentence each, the same as the call's error: for
+        example a deployment of the release that is there already, too few people who may approve, or that
+        the caller's role does not allow the request.
+        """
+
+    def __init__(
+        self,
+        *,
+        explanation: Global___Explanation | None = ...,
+        supersedes: _abc.Iterable[_builtins.str] | None = ...,
+        refusals: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "refusals", b"refusals", "supersedes", b"supersedes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainPromotionResponse: _TypeAlias = ExplainPromotionResponse  # noqa: Y015
+
+@_typing.final
+class PlanRollbackRequest(_message.Message):
+    """Asks for the plan of a rollback."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    TARGET_RELEASE_FIELD_NUMBER: _builtins.int
+    PREEMPT_FIELD_NUMBER: _builtins.int
+    deployment: _builtins.str
+    """Required. Id of the deployment."""
+    target_release: _builtins.str
+    """Optional. Go back to this release instead: `service@version` or id."""
+    preempt: _builtins.bool
+    """Optional. Stop the deployment that holds the slot."""
+    def __init__(
+        self,
+        *,
+        deployment: _builtins.str = ...,
+        target_release: _builtins.str = ...,
+        preempt: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "preempt", b"preempt", "target_release", b"target_release"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRollbackRequest: _TypeAlias = PlanRollbackRequest  # noqa: Y015
+
+@_typing.final
+class PassedOver(_message.Message):
+    """A release that a rollback passes over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_ID_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    deployment_id: _builtins.str
+    """Id of the deployment that completed."""
+    release_id: _builtins.str
+    """Id of the release."""
+    release: _builtins.str
+    """The release, as `auth@1.4.0`."""
+    reason: _builtins.str
+    """Why, as a sentence."""
+    def __init__(
+        self,
+        *,
+        deployment_id: _builtins.str = ...,
+        release_id: _builtins.str = ...,
+        release: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_id", b"deployment_id", "reason", b"reason", "release", b"release", "release_id", b"release_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PassedOver: _TypeAlias = PassedOver  # noqa: Y015
+
+@_typing.final
+class PlanRollbackResponse(_message.Message):
+    """Where a rollback would go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_RELEASE_ID_FIELD_NUMBER: _builtins.int
+    TARGET_RELEASE_FIELD_NUMBER: _builtins.int
+    FROM_RELEASE_ID_FIELD_NUMBER: _builtins.int
+    FROM_RELEASE_FIELD_NUMBER: _builtins.int
+    MARKS_BAD_FIELD_NUMBER: _builtins.int
+    PASSED_OVER_FIELD_NUMBER: _builtins.int
+    BLOCKERS_FIELD_NUMBER: _builtins.int
+    PREEMPTS_ID_FIELD_NUMBER: _builtins.int
+    SUPERSEDES_FIELD_NUMBER: _builtins.int
+    target_release_id: _builtins.str
+    """Id of the target."""
+    target_release: _builtins.str
+    """The target, as `auth@1.4.0`."""
+    from_release_id: _builtins.str
+    """Id of the release that would be left."""
+    from_release: _builtins.str
+    """The release that would be left, as `auth@1.5.0`."""
+    marks_bad: _builtins.bool
+    """Whether the release that is left would be marked bad there; it is when it had completed or was at
+    fault itself.
+    """
+    preempts_id: _builtins.str
+    """Id of the deployment that would be stopped; empty when none."""
+    @_builtins.property
+    def passed_over(self) -> _containers.RepeatedCompositeFieldContainer[Global___PassedOver]:
+        """The completions that were passed over, the newest first."""
+
+    @_builtins.property
+    def blockers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Blocker]:
+        """What would hold the rollback back once it is requested: the gates that are not satisfied."""
+
+    @_builtins.property
+    def supersedes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the waiting deployments that would be superseded."""
+
+    def __init__(
+        self,
+        *,
+        target_release_id: _builtins.str = ...,
+        target_release: _builtins.str = ...,
+        from_release_id: _builtins.str = ...,
+        from_release: _builtins.str = ...,
+        marks_bad: _builtins.bool = ...,
+        passed_over: _abc.Iterable[Global___PassedOver] | None = ...,
+        blockers: _abc.Iterable[Global___Blocker] | None = ...,
+        preempts_id: _builtins.str = ...,
+        supersedes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blockers", b"blockers", "from_release", b"from_release", "from_release_id", b"from_release_id", "marks_bad", b"marks_bad", "passed_over", b"passed_over", "preempts_id", b"preempts_id", "supersedes", b"supersedes", "target_release", b"target_release", "target_release_id", b"target_release_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRollbackResponse: _TypeAlias = PlanRollbackResponse  # noqa: Y015
+
+@_typing.final
+class ListPendingApprovalsRequest(_message.Message):
+    """Asks for a page of what waits for a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVER_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    ASKED_ONLY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    approver: _builtins.str
+    """Optional. The person: user name or id; the caller when empty."""
+    service: _builtins.str
+    """Optional. Only of this service: name or id."""
+    environment: _builtins.str
+    """Optional. Only in this environment: name or id."""
+    asked_only: _builtins.bool
+    """Optional. Only those for which the person was asked by the request."""
+    page_size: _builtins.int
+    """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
+    page_token: _builtins.str
+    """Optional. Token of the previous page; all other fields must stay as they were."""
+    def __init__(
+        self,
+        *,
+        approver: _builtins.str = ...,
+        service: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        asked_only: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approver", b"approver", "asked_only", b"asked_only", "environment", b"environment", "page_size", b"page_size", "page_token", b"page_token", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPendingApprovalsRequest: _TypeAlias = ListPendingApprovalsRequest  # noqa: Y015
+
+@_typing.final
+class ListPendingApprovalsResponse(_message.Message):
+    """A page of what waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty only at the end."""
+    @_builtins.property
+    def deployments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Deployment]:
+        """The deployments of this page, with their blockers."""
+
+    def __init__(
+        self,
+        *,
+        deployments: _abc.Iterable[Global___Deployment] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployments", b"deployments", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPendingApprovalsResponse: _TypeAlias = ListPendingApprovalsResponse  # noqa: Y015

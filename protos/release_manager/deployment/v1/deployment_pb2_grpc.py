@@ -153,6 +153,56 @@ class DeploymentServiceStub:
                 request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesRequest.SerializeToString,
                 response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesResponse.FromString,
                 _registered_method=True)
+        self.GetPolicy = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/GetPolicy',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.GetPolicyRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.GetPolicyResponse.FromString,
+                _registered_method=True)
+        self.ListPolicyVersions = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/ListPolicyVersions',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPolicyVersionsRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPolicyVersionsResponse.FromString,
+                _registered_method=True)
+        self.PublishPolicy = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/PublishPolicy',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PublishPolicyRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PublishPolicyResponse.FromString,
+                _registered_method=True)
+        self.MarkReleaseBad = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/MarkReleaseBad',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.MarkReleaseBadRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.MarkReleaseBadResponse.FromString,
+                _registered_method=True)
+        self.ClearReleaseBad = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/ClearReleaseBad',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ClearReleaseBadRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ClearReleaseBadResponse.FromString,
+                _registered_method=True)
+        self.ExplainDeployment = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/ExplainDeployment',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ExplainDeploymentRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ExplainDeploymentResponse.FromString,
+                _registered_method=True)
+        self.ExplainPromotion = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/ExplainPromotion',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ExplainPromotionRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ExplainPromotionResponse.FromString,
+                _registered_method=True)
+        self.PlanRollback = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/PlanRollback',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PlanRollbackRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PlanRollbackResponse.FromString,
+                _registered_method=True)
+        self.ListPendingApprovals = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/ListPendingApprovals',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPendingApprovalsRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPendingApprovalsResponse.FromString,
+                _registered_method=True)
+        self.ListReleaseMarks = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/ListReleaseMarks',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksResponse.FromString,
+                _registered_method=True)
         self.ReconcileAudit = channel.unary_unary(
                 '/release_manager.deployment.v1.DeploymentService/ReconcileAudit',
                 request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ReconcileAuditRequest.SerializeToString,
@@ -174,9 +224,10 @@ class DeploymentServiceServicer:
 
     def CreateDeployment(self, request, context):
         """Requests the deployment of a release to an environment, without a pipeline: StartDeployment and
-        FinishDeployment drive it. Refused at once: a draft, abandoned or bad release, a release that has not
-        completed in every environment before this one, an environment whose approvals cannot be met, and a
-        release that is already pending or running there (DEPLOYMENT_EXISTS).
+        FinishDeployment drive it. Refused at once: a draft, abandoned or bad release, one that is older than
+        what is live, unless `allow_downgrade`, a release that has not completed in every environment before
+        this one, an environment whose approvals cannot be met or whose policy takes one deployment at a time,
+        and a release that is already pending or running there (DEPLOYMENT_EXISTS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -223,8 +274,8 @@ class DeploymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StartDeployment(self, request, context):
-        """Starts a deployment without stages: checks every gate and takes the slot. A deployment with stages
-        starts with its first stage.
+        """Starts a deployment without stages: checks every gate (GATE_UNSATISFIED) and takes the slot
+        (SLOT_TAKEN). A deployment with stages starts with its first stage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,8 +298,8 @@ class DeploymentServiceServicer:
 
     def UpdatePipelineStage(self, request, context):
         """Reports what became of a stage. A stage may start when all before it are completed, skipped or
-        ignored. The first stage that starts, starts the deployment, with all gates checked; the last one
-        that completes, completes it; one that fails, fails it. A stage that goes from PENDING straight to
+        ignored. The first stage that starts, starts the deployment, with all gates checked
+        (GATE_UNSATISFIED) and the slot taken (SLOT_TAKEN); the last one that completes, completes it; one that fails, fails it. A stage that goes from PENDING straight to
         COMPLETED or FAILED counts as started and finished. Repeating a final result changes nothing;
         another result for a finished stage is refused (STAGE_RESULT_FINAL).
         """
@@ -343,6 +394,91 @@ class DeploymentServiceServicer:
     def ListEnvironmentStatuses(self, request, context):
         """Returns the board: what runs of every service in every environment, ordered by service and promotion
         order. Pairs in which nothing was ever deployed are left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPolicy(self, request, context):
+        """Returns what an environment asks of deployments: the version in force, or an older one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPolicyVersions(self, request, context):
+        """Lists the published policies of an environment, the newest first, each with who published it and why.
+        Version 0, the default of the type, is not in the list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishPolicy(self, request, context):
+        """Publishes the next version of the policy of an environment, as a whole. Deployments that have not
+        started are measured by it at once: decisions given under the old one become void and can be given
+        again, and the time to decide begins anew. What has started keeps the policy of that moment.
+        Publishing what is in force already changes nothing. The audit entry has both versions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MarkReleaseBad(self, request, context):
+        """Marks a release as bad in one environment or everywhere: it is not deployed there, and a rollback
+        never chooses it. What runs goes on running; what waits has a blocker until the mark is gone. Marking
+        it again changes nothing. A mark everywhere and those of single environments do not touch each other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearReleaseBad(self, request, context):
+        """Takes such a mark away again, also one that a rollback made. NOT_FOUND when there is none at just
+        this place; the error says where there are others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainDeployment(self, request, context):
+        """Says of a deployment that has not started what every gate says, and what would satisfy it: the same
+        evaluation that decides when it starts. Of one that has started or ended, only where it is. That
+        only UpdatePipelineStage starts a deployment with stages is not told here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainPromotion(self, request, context):
+        """Says what would become of a request for a deployment by the caller, and creates nothing: the same
+        checks as CreateDeployment and PromoteRelease, at one moment and without waiting for anybody. Who
+        asks matters, because nobody approves their own request everywhere. Viewers may ask; that they may
+        not request stands in `refusals`. What does not exist is NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanRollback(self, request, context):
+        """Says where ExecuteRollback would go, and why it passes over each other release; changes nothing.
+        Fails as ExecuteRollback by the caller would, with the same reason and the same facts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPendingApprovals(self, request, context):
+        """Lists deployments that wait for an approval that a person can give now and that would count, the
+        oldest request first. Because that is found out by looking at what waits, a page can be shorter
+        than asked for, or empty, although more follow: go on as long as there is a token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReleaseMarks(self, request, context):
+        """Lists marks, the newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -469,6 +605,56 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
                     servicer.ListEnvironmentStatuses,
                     request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesRequest.FromString,
                     response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesResponse.SerializeToString,
+            ),
+            'GetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPolicy,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.GetPolicyRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.GetPolicyResponse.SerializeToString,
+            ),
+            'ListPolicyVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPolicyVersions,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPolicyVersionsRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPolicyVersionsResponse.SerializeToString,
+            ),
+            'PublishPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishPolicy,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PublishPolicyRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PublishPolicyResponse.SerializeToString,
+            ),
+            'MarkReleaseBad': grpc.unary_unary_rpc_method_handler(
+                    servicer.MarkReleaseBad,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.MarkReleaseBadRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.MarkReleaseBadResponse.SerializeToString,
+            ),
+            'ClearReleaseBad': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearReleaseBad,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ClearReleaseBadRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ClearReleaseBadResponse.SerializeToString,
+            ),
+            'ExplainDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainDeployment,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ExplainDeploymentRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ExplainDeploymentResponse.SerializeToString,
+            ),
+            'ExplainPromotion': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainPromotion,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ExplainPromotionRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ExplainPromotionResponse.SerializeToString,
+            ),
+            'PlanRollback': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanRollback,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PlanRollbackRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PlanRollbackResponse.SerializeToString,
+            ),
+            'ListPendingApprovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPendingApprovals,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPendingApprovalsRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPendingApprovalsResponse.SerializeToString,
+            ),
+            'ListReleaseMarks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReleaseMarks,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksResponse.SerializeToString,
             ),
             'ReconcileAudit': grpc.unary_unary_rpc_method_handler(
                     servicer.ReconcileAudit,
@@ -1079,6 +1265,276 @@ class DeploymentService:
             '/release_manager.deployment.v1.DeploymentService/ListEnvironmentStatuses',
             release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesRequest.SerializeToString,
             release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/GetPolicy',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.GetPolicyRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.GetPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPolicyVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/ListPolicyVersions',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPolicyVersionsRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPolicyVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/PublishPolicy',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PublishPolicyRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PublishPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MarkReleaseBad(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/MarkReleaseBad',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.MarkReleaseBadRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.MarkReleaseBadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearReleaseBad(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/ClearReleaseBad',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ClearReleaseBadRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ClearReleaseBadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/ExplainDeployment',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ExplainDeploymentRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ExplainDeploymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainPromotion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/ExplainPromotion',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ExplainPromotionRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ExplainPromotionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanRollback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/PlanRollback',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PlanRollbackRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.PlanRollbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPendingApprovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/ListPendingApprovals',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPendingApprovalsRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListPendingApprovalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReleaseMarks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/ListReleaseMarks',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksResponse.FromString,
             options,
             channel_credentials,
             insecure,

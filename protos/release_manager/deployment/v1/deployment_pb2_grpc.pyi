@@ -44,9 +44,10 @@ class DeploymentServiceStub:
     def __new__(cls, channel: _aio.Channel) -> DeploymentServiceAsyncStub: ...
     CreateDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.CreateDeploymentRequest, _deployment_pb2.CreateDeploymentResponse]
     """Requests the deployment of a release to an environment, without a pipeline: StartDeployment and
-    FinishDeployment drive it. Refused at once: a draft, abandoned or bad release, a release that has not
-    completed in every environment before this one, an environment whose approvals cannot be met, and a
-    release that is already pending or running there (DEPLOYMENT_EXISTS).
+    FinishDeployment drive it. Refused at once: a draft, abandoned or bad release, one that is older than
+    what is live, unless `allow_downgrade`, a release that has not completed in every environment before
+    this one, an environment whose approvals cannot be met or whose policy takes one deployment at a time,
+    and a release that is already pending or running there (DEPLOYMENT_EXISTS).
     """
     PromoteRelease: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.PromoteReleaseRequest, _deployment_pb2.PromoteReleaseResponse]
     """Requests the deployment of a release to an environment with a pipeline of the stages `build`, `test`,
@@ -72,8 +73,8 @@ class DeploymentServiceStub:
     RejectDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.RejectDeploymentRequest, _deployment_pb2.RejectDeploymentResponse]
     """Rejects a pending deployment, as the calling person. Final; needs a comment."""
     StartDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.StartDeploymentRequest, _deployment_pb2.StartDeploymentResponse]
-    """Starts a deployment without stages: checks every gate and takes the slot. A deployment with stages
-    starts with its first stage.
+    """Starts a deployment without stages: checks every gate (GATE_UNSATISFIED) and takes the slot
+    (SLOT_TAKEN). A deployment with stages starts with its first stage.
     """
     FinishDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.FinishDeploymentRequest, _deployment_pb2.FinishDeploymentResponse]
     """Ends a running deployment without stages, as completed or failed."""
@@ -83,8 +84,8 @@ class DeploymentServiceStub:
     """
     UpdatePipelineStage: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.UpdatePipelineStageRequest, _deployment_pb2.UpdatePipelineStageResponse]
     """Reports what became of a stage. A stage may start when all before it are completed, skipped or
-    ignored. The first stage that starts, starts the deployment, with all gates checked; the last one
-    that completes, completes it; one that fails, fails it. A stage that goes from PENDING straight to
+    ignored. The first stage that starts, starts the deployment, with all gates checked
+    (GATE_UNSATISFIED) and the slot taken (SLOT_TAKEN); the last one that completes, completes it; one that fails, fails it. A stage that goes from PENDING straight to
     COMPLETED or FAILED counts as started and finished. Repeating a final result changes nothing;
     another result for a finished stage is refused (STAGE_RESULT_FINAL).
     """
@@ -116,6 +117,49 @@ class DeploymentServiceStub:
     """Returns the board: what runs of every service in every environment, ordered by service and promotion
     order. Pairs in which nothing was ever deployed are left out.
     """
+    GetPolicy: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.GetPolicyRequest, _deployment_pb2.GetPolicyResponse]
+    """Returns what an environment asks of deployments: the version in force, or an older one."""
+    ListPolicyVersions: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ListPolicyVersionsRequest, _deployment_pb2.ListPolicyVersionsResponse]
+    """Lists the published policies of an environment, the newest first, each with who published it and why.
+    Version 0, the default of the type, is not in the list.
+    """
+    PublishPolicy: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.PublishPolicyRequest, _deployment_pb2.PublishPolicyResponse]
+    """Publishes the next version of the policy of an environment, as a whole. Deployments that have not
+    started are measured by it at once: decisions given under the old one become void and can be given
+    again, and the time to decide begins anew. What has started keeps the policy of that moment.
+    Publishing what is in force already changes nothing. The audit entry has both versions.
+    """
+    MarkReleaseBad: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.MarkReleaseBadRequest, _deployment_pb2.MarkReleaseBadResponse]
+    """Marks a release as bad in one environment or everywhere: it is not deployed there, and a rollback
+    never chooses it. What runs goes on running; what waits has a blocker until the mark is gone. Marking
+    it again changes nothing. A mark everywhere and those of single environments do not touch each other.
+    """
+    ClearReleaseBad: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ClearReleaseBadRequest, _deployment_pb2.ClearReleaseBadResponse]
+    """Takes such a mark away again, also one that a rollback made. NOT_FOUND when there is none at just
+    this place; the error says where there are others.
+    """
+    ExplainDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ExplainDeploymentRequest, _deployment_pb2.ExplainDeploymentResponse]
+    """Says of a deployment that has not started what every gate says, and what would satisfy it: the same
+    evaluation that decides when it starts. Of one that has started or ended, only where it is. That
+    only UpdatePipelineStage starts a deployment with stages is not told here.
+    """
+    ExplainPromotion: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ExplainPromotionRequest, _deployment_pb2.ExplainPromotionResponse]
+    """Says what would become of a request for a deployment by the caller, and creates nothing: the same
+    checks as CreateDeployment and PromoteRelease, at one moment and without waiting for anybody. Who
+    asks matters, because nobody approves their own request everywhere. Viewers may ask; that they may
+    not request stands in `refusals`. What does not exist is NOT_FOUND.
+    """
+    PlanRollback: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.PlanRollbackRequest, _deployment_pb2.PlanRollbackResponse]
+    """Says where ExecuteRollback would go, and why it passes over each other release; changes nothing.
+    Fails as ExecuteRollback by the caller would, with the same reason and the same facts.
+    """
+    ListPendingApprovals: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ListPendingApprovalsRequest, _deployment_pb2.ListPendingApprovalsResponse]
+    """Lists deployments that wait for an approval that a person can give now and that would count, the
+    oldest request first. Because that is found out by looking at what waits, a page can be shorter
+    than asked for, or empty, although more follow: go on as long as there is a token.
+    """
+    ListReleaseMarks: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ListReleaseMarksRequest, _deployment_pb2.ListReleaseMarksResponse]
+    """Lists marks, the newest first."""
     ReconcileAudit: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ReconcileAuditRequest, _deployment_pb2.ReconcileAuditResponse]
     """Compares the version of every deployment with the audit ledger and sends again what is missing
     there. It also runs by itself every five minutes. `missing` must be 0, unless changes are on their
@@ -138,9 +182,10 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateDeployment: _aio.UnaryUnaryMultiCallable[_deployment_pb2.CreateDeploymentRequest, _deployment_pb2.CreateDeploymentResponse]  # type: ignore[assignment]
     """Requests the deployment of a release to an environment, without a pipeline: StartDeployment and
-    FinishDeployment drive it. Refused at once: a draft, abandoned or bad release, a release that has not
-    completed in every environment before this one, an environment whose approvals cannot be met, and a
-    release that is already pending or running there (DEPLOYMENT_EXISTS).
+    FinishDeployment drive it. Refused at once: a draft, abandoned or bad release, one that is older than
+    what is live, unless `allow_downgrade`, a release that has not completed in every environment before
+    this one, an environment whose approvals cannot be met or whose policy takes one deployment at a time,
+    and a release that is already pending or running there (DEPLOYMENT_EXISTS).
     """
     PromoteRelease: _aio.UnaryUnaryMultiCallable[_deployment_pb2.PromoteReleaseRequest, _deployment_pb2.PromoteReleaseResponse]  # type: ignore[assignment]
     """Requests the deployment of a release to an environment with a pipeline of the stages `build`, `test`,
@@ -166,8 +211,8 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     RejectDeployment: _aio.UnaryUnaryMultiCallable[_deployment_pb2.RejectDeploymentRequest, _deployment_pb2.RejectDeploymentResponse]  # type: ignore[assignment]
     """Rejects a pending deployment, as the calling person. Final; needs a comment."""
     StartDeployment: _aio.UnaryUnaryMultiCallable[_deployment_pb2.StartDeploymentRequest, _deployment_pb2.StartDeploymentResponse]  # type: ignore[assignment]
-    """Starts a deployment without stages: checks every gate and takes the slot. A deployment with stages
-    starts with its first stage.
+    """Starts a deployment without stages: checks every gate (GATE_UNSATISFIED) and takes the slot
+    (SLOT_TAKEN). A deployment with stages starts with its first stage.
     """
     FinishDeployment: _aio.UnaryUnaryMultiCallable[_deployment_pb2.FinishDeploymentRequest, _deployment_pb2.FinishDeploymentResponse]  # type: ignore[assignment]
     """Ends a running deployment without stages, as completed or failed."""
@@ -177,8 +222,8 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     """
     UpdatePipelineStage: _aio.UnaryUnaryMultiCallable[_deployment_pb2.UpdatePipelineStageRequest, _deployment_pb2.UpdatePipelineStageResponse]  # type: ignore[assignment]
     """Reports what became of a stage. A stage may start when all before it are completed, skipped or
-    ignored. The first stage that starts, starts the deployment, with all gates checked; the last one
-    that completes, completes it; one that fails, fails it. A stage that goes from PENDING straight to
+    ignored. The first stage that starts, starts the deployment, with all gates checked
+    (GATE_UNSATISFIED) and the slot taken (SLOT_TAKEN); the last one that completes, completes it; one that fails, fails it. A stage that goes from PENDING straight to
     COMPLETED or FAILED counts as started and finished. Repeating a final result changes nothing;
     another result for a finished stage is refused (STAGE_RESULT_FINAL).
     """
@@ -210,6 +255,49 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     """Returns the board: what runs of every service in every environment, ordered by service and promotion
     order. Pairs in which nothing was ever deployed are left out.
     """
+    GetPolicy: _aio.UnaryUnaryMultiCallable[_deployment_pb2.GetPolicyRequest, _deployment_pb2.GetPolicyResponse]  # type: ignore[assignment]
+    """Returns what an environment asks of deployments: the version in force, or an older one."""
+    ListPolicyVersions: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ListPolicyVersionsRequest, _deployment_pb2.ListPolicyVersionsResponse]  # type: ignore[assignment]
+    """Lists the published policies of an environment, the newest first, each with who published it and why.
+    Version 0, the default of the type, is not in the list.
+    """
+    PublishPolicy: _aio.UnaryUnaryMultiCallable[_deployment_pb2.PublishPolicyRequest, _deployment_pb2.PublishPolicyResponse]  # type: ignore[assignment]
+    """Publishes the next version of the policy of an environment, as a whole. Deployments that have not
+    started are measured by it at once: decisions given under the old one become void and can be given
+    again, and the time to decide begins anew. What has started keeps the policy of that moment.
+    Publishing what is in force already changes nothing. The audit entry has both versions.
+    """
+    MarkReleaseBad: _aio.UnaryUnaryMultiCallable[_deployment_pb2.MarkReleaseBadRequest, _deployment_pb2.MarkReleaseBadResponse]  # type: ignore[assignment]
+    """Marks a release as bad in one environment or everywhere: it is not deployed there, and a rollback
+    never chooses it. What runs goes on running; what waits has a blocker until the mark is gone. Marking
+    it again changes nothing. A mark everywhere and those of single environments do not touch each other.
+    """
+    ClearReleaseBad: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ClearReleaseBadRequest, _deployment_pb2.ClearReleaseBadResponse]  # type: ignore[assignment]
+    """Takes such a mark away again, also one that a rollback made. NOT_FOUND when there is none at just
+    this place; the error says where there are others.
+    """
+    ExplainDeployment: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ExplainDeploymentRequest, _deployment_pb2.ExplainDeploymentResponse]  # type: ignore[assignment]
+    """Says of a deployment that has not started what every gate says, and what would satisfy it: the same
+    evaluation that decides when it starts. Of one that has started or ended, only where it is. That
+    only UpdatePipelineStage starts a deployment with stages is not told here.
+    """
+    ExplainPromotion: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ExplainPromotionRequest, _deployment_pb2.ExplainPromotionResponse]  # type: ignore[assignment]
+    """Says what would become of a request for a deployment by the caller, and creates nothing: the same
+    checks as CreateDeployment and PromoteRelease, at one moment and without waiting for anybody. Who
+    asks matters, because nobody approves their own request everywhere. Viewers may ask; that they may
+    not request stands in `refusals`. What does not exist is NOT_FOUND.
+    """
+    PlanRollback: _aio.UnaryUnaryMultiCallable[_deployment_pb2.PlanRollbackRequest, _deployment_pb2.PlanRollbackResponse]  # type: ignore[assignment]
+    """Says where ExecuteRollback would go, and why it passes over each other release; changes nothing.
+    Fails as ExecuteRollback by the caller would, with the same reason and the same facts.
+    """
+    ListPendingApprovals: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ListPendingApprovalsRequest, _deployment_pb2.ListPendingApprovalsResponse]  # type: ignore[assignment]
+    """Lists deployments that wait for an approval that a person can give now and that would count, the
+    oldest request first. Because that is found out by looking at what waits, a page can be shorter
+    than asked for, or empty, although more follow: go on as long as there is a token.
+    """
+    ListReleaseMarks: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ListReleaseMarksRequest, _deployment_pb2.ListReleaseMarksResponse]  # type: ignore[assignment]
+    """Lists marks, the newest first."""
     ReconcileAudit: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ReconcileAuditRequest, _deployment_pb2.ReconcileAuditResponse]  # type: ignore[assignment]
     """Compares the version of every deployment with the audit ledger and sends again what is missing
     there. It also runs by itself every five minutes. `missing` must be 0, unless changes are on their
@@ -235,9 +323,10 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.CreateDeploymentResponse, _abc.Awaitable[_deployment_pb2.CreateDeploymentResponse]]:
         """Requests the deployment of a release to an environment, without a pipeline: StartDeployment and
-        FinishDeployment drive it. Refused at once: a draft, abandoned or bad release, a release that has not
-        completed in every environment before this one, an environment whose approvals cannot be met, and a
-        release that is already pending or running there (DEPLOYMENT_EXISTS).
+        FinishDeployment drive it. Refused at once: a draft, abandoned or bad release, one that is older than
+        what is live, unless `allow_downgrade`, a release that has not completed in every environment before
+        this one, an environment whose approvals cannot be met or whose policy takes one deployment at a time,
+        and a release that is already pending or running there (DEPLOYMENT_EXISTS).
         """
 
     @_abc_1.abstractmethod
@@ -293,8 +382,8 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_pb2.StartDeploymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.StartDeploymentResponse, _abc.Awaitable[_deployment_pb2.StartDeploymentResponse]]:
-        """Starts a deployment without stages: checks every gate and takes the slot. A deployment with stages
-        starts with its first stage.
+        """Starts a deployment without stages: checks every gate (GATE_UNSATISFIED) and takes the slot
+        (SLOT_TAKEN). A deployment with stages starts with its first stage.
         """
 
     @_abc_1.abstractmethod
@@ -322,8 +411,8 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.UpdatePipelineStageResponse, _abc.Awaitable[_deployment_pb2.UpdatePipelineStageResponse]]:
         """Reports what became of a stage. A stage may start when all before it are completed, skipped or
-        ignored. The first stage that starts, starts the deployment, with all gates checked; the last one
-        that completes, completes it; one that fails, fails it. A stage that goes from PENDING straight to
+        ignored. The first stage that starts, starts the deployment, with all gates checked
+        (GATE_UNSATISFIED) and the slot taken (SLOT_TAKEN); the last one that completes, completes it; one that fails, fails it. A stage that goes from PENDING straight to
         COMPLETED or FAILED counts as started and finished. Repeating a final result changes nothing;
         another result for a finished stage is refused (STAGE_RESULT_FINAL).
         """
@@ -433,6 +522,109 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns the board: what runs of every service in every environment, ordered by service and promotion
         order. Pairs in which nothing was ever deployed are left out.
         """
+
+    @_abc_1.abstractmethod
+    def GetPolicy(
+        self,
+        request: _deployment_pb2.GetPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.GetPolicyResponse, _abc.Awaitable[_deployment_pb2.GetPolicyResponse]]:
+        """Returns what an environment asks of deployments: the version in force, or an older one."""
+
+    @_abc_1.abstractmethod
+    def ListPolicyVersions(
+        self,
+        request: _deployment_pb2.ListPolicyVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.ListPolicyVersionsResponse, _abc.Awaitable[_deployment_pb2.ListPolicyVersionsResponse]]:
+        """Lists the published policies of an environment, the newest first, each with who published it and why.
+        Version 0, the default of the type, is not in the list.
+        """
+
+    @_abc_1.abstractmethod
+    def PublishPolicy(
+        self,
+        request: _deployment_pb2.PublishPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.PublishPolicyResponse, _abc.Awaitable[_deployment_pb2.PublishPolicyResponse]]:
+        """Publishes the next version of the policy of an environment, as a whole. Deployments that have not
+        started are measured by it at once: decisions given under the old one become void and can be given
+        again, and the time to decide begins anew. What has started keeps the policy of that moment.
+        Publishing what is in force already changes nothing. The audit entry has both versions.
+        """
+
+    @_abc_1.abstractmethod
+    def MarkReleaseBad(
+        self,
+        request: _deployment_pb2.MarkReleaseBadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.MarkReleaseBadResponse, _abc.Awaitable[_deployment_pb2.MarkReleaseBadResponse]]:
+        """Marks a release as bad in one environment or everywhere: it is not deployed there, and a rollback
+        never chooses it. What runs goes on running; what waits has a blocker until the mark is gone. Marking
+        it again changes nothing. A mark everywhere and those of single environments do not touch each other.
+        """
+
+    @_abc_1.abstractmethod
+    def ClearReleaseBad(
+        self,
+        request: _deployment_pb2.ClearReleaseBadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.ClearReleaseBadResponse, _abc.Awaitable[_deployment_pb2.ClearReleaseBadResponse]]:
+        """Takes such a mark away again, also one that a rollback made. NOT_FOUND when there is none at just
+        this place; the error says where there are others.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainDeployment(
+        self,
+        request: _deployment_pb2.ExplainDeploymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.ExplainDeploymentResponse, _abc.Awaitable[_deployment_pb2.ExplainDeploymentResponse]]:
+        """Says of a deployment that has not started what every gate says, and what would satisfy it: the same
+        evaluation that decides when it starts. Of one that has started or ended, only where it is. That
+        only UpdatePipelineStage starts a deployment with stages is not told here.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainPromotion(
+        self,
+        request: _deployment_pb2.ExplainPromotionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.ExplainPromotionResponse, _abc.Awaitable[_deployment_pb2.ExplainPromotionResponse]]:
+        """Says what would become of a request for a deployment by the caller, and creates nothing: the same
+        checks as CreateDeployment and PromoteRelease, at one moment and without waiting for anybody. Who
+        asks matters, because nobody approves their own request everywhere. Viewers may ask; that they may
+        not request stands in `refusals`. What does not exist is NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def PlanRollback(
+        self,
+        request: _deployment_pb2.PlanRollbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.PlanRollbackResponse, _abc.Awaitable[_deployment_pb2.PlanRollbackResponse]]:
+        """Says where ExecuteRollback would go, and why it passes over each other release; changes nothing.
+        Fails as ExecuteRollback by the caller would, with the same reason and the same facts.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPendingApprovals(
+        self,
+        request: _deployment_pb2.ListPendingApprovalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.ListPendingApprovalsResponse, _abc.Awaitable[_deployment_pb2.ListPendingApprovalsResponse]]:
+        """Lists deployments that wait for an approval that a person can give now and that would count, the
+        oldest request first. Because that is found out by looking at what waits, a page can be shorter
+        than asked for, or empty, although more follow: go on as long as there is a token.
+        """
+
+    @_abc_1.abstractmethod
+    def ListReleaseMarks(
+        self,
+        request: _deployment_pb2.ListReleaseMarksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.ListReleaseMarksResponse, _abc.Awaitable[_deployment_pb2.ListReleaseMarksResponse]]:
+        """Lists marks, the newest first."""
 
     @_abc_1.abstractmethod
     def ReconcileAudit(

@@ -189,9 +189,9 @@ class IdentityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Refresh(self, request, context):
-        """Exchanges the refresh token of a session for a new pair. A refresh token works once; the one
-        before stays valid for 10 seconds, for answers that got lost. Later use of an old one ends the
-        whole session, since somebody else may hold it.
+        """Exchanges the refresh token of a session for a new pair. A refresh token works once,
+        and for 10 seconds after that, for answers that got lost. Using it later ends the whole session,
+        since somebody else may hold it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

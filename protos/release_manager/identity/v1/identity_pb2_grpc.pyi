@@ -44,9 +44,9 @@ class IdentityServiceStub:
     the call is refused at once (LOGIN_BUSY).
     """
     Refresh: _grpc.UnaryUnaryMultiCallable[_identity_pb2.RefreshRequest, _identity_pb2.RefreshResponse]
-    """Exchanges the refresh token of a session for a new pair. A refresh token works once; the one
-    before stays valid for 10 seconds, for answers that got lost. Later use of an old one ends the
-    whole session, since somebody else may hold it.
+    """Exchanges the refresh token of a session for a new pair. A refresh token works once,
+    and for 10 seconds after that, for answers that got lost. Using it later ends the whole session,
+    since somebody else may hold it.
     """
     Logout: _grpc.UnaryUnaryMultiCallable[_identity_pb2.LogoutRequest, _identity_pb2.LogoutResponse]
     """Ends the session of the calling access token. Its tokens stop working within two seconds."""
@@ -133,9 +133,9 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     the call is refused at once (LOGIN_BUSY).
     """
     Refresh: _aio.UnaryUnaryMultiCallable[_identity_pb2.RefreshRequest, _identity_pb2.RefreshResponse]  # type: ignore[assignment]
-    """Exchanges the refresh token of a session for a new pair. A refresh token works once; the one
-    before stays valid for 10 seconds, for answers that got lost. Later use of an old one ends the
-    whole session, since somebody else may hold it.
+    """Exchanges the refresh token of a session for a new pair. A refresh token works once,
+    and for 10 seconds after that, for answers that got lost. Using it later ends the whole session,
+    since somebody else may hold it.
     """
     Logout: _aio.UnaryUnaryMultiCallable[_identity_pb2.LogoutRequest, _identity_pb2.LogoutResponse]  # type: ignore[assignment]
     """Ends the session of the calling access token. Its tokens stop working within two seconds."""
@@ -231,9 +231,9 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_pb2.RefreshRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.RefreshResponse, _abc.Awaitable[_identity_pb2.RefreshResponse]]:
-        """Exchanges the refresh token of a session for a new pair. A refresh token works once; the one
-        before stays valid for 10 seconds, for answers that got lost. Later use of an old one ends the
-        whole session, since somebody else may hold it.
+        """Exchanges the refresh token of a session for a new pair. A refresh token works once,
+        and for 10 seconds after that, for answers that got lost. Using it later ends the whole session,
+        since somebody else may hold it.
         """
 
     @_abc_1.abstractmethod
