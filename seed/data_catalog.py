@@ -203,6 +203,7 @@ def _policies(rows: Rows, at: datetime) -> list[Row]:
         "policy_version": 1,
         "policy": dict(PROD_POLICY),
         "published_by": named(rows, "users", username="admin")["id"],
+        "reason": "What has completed in Staging may follow at once",
     }
     return [stamped(policy, at)]
 

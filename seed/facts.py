@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from uuid import UUID
 
 from seed.rows import Row, Rows, named
@@ -138,13 +139,21 @@ class Facts:
         ]
 
     def _predecessor(self, deployment: Row, earlier: Row) -> Predecessor:
+        pair = (deployment["service_id"], earlier["id"])
         done = [
             row
             for row in self._rows["deployments"]
-            if row["environment_id"] == earlier["id"]
-            and row["artifact_digest"] == deployment["artifact_digest"]
+            if (row["service_id"], row["environment_id"]) == pair
             and row["completed_seq"] is not None
         ]
-        newest = max(done, key=lambda row: int(row["completed_seq"]), default=None)
-        undone = newest is not None and newest["status"] is DeploymentStatus.ROLLED_BACK
-        return Predecessor(earlier["name"], completed=newest is not None, rolled_back=undone)
+        done.sort(key=lambda row: int(row["completed_seq"]), reverse=True)
+        same = [row for row in done if row["artifact_digest"] == deployment["artifact_digest"]]
+        lives = list(
+            takewhile(lambda row: row in same and row["status"] is DeploymentStatus.COMPLETED, done)
+        )
+        return Predecessor(
+            earlier["name"],
+            completed=bool(same),
+            rolled_back=bool(same) and same[0]["status"] is DeploymentStatus.ROLLED_BACK,
+            live_since=lives[-1]["completed_at"] if lives else None,
+        )

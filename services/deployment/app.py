@@ -1,19 +1,21 @@
-"""The deployment service put together: database, delivery to audit, servicer, server."""
+"""The deployment service put together: database, delivery to audit, servicers, server."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from release_manager.deployment.v1 import deployment_pb2_grpc
+from release_manager.deployment.v1 import deployment_pb2_grpc, restrictions_pb2_grpc
 
 from services.deployment.operations.expiry import Expiry
 from services.deployment.servicer import DeploymentServicer
-from services.deployment.store.children import versions
+from services.deployment.servicer_restrictions import RestrictionServicer
+from services.deployment.store.versions import versions
 from shared.clock import Clock, system_clock
 from shared.db.engine import Database
 from shared.identity.keys import load_keys
 from shared.identity.token_verifier import TokenVerifier
 from shared.outbox.delivery import Delivery, Loops
+from shared.outbox.denials import Denials
 from shared.paging import PageTokens
 from shared.rpc.pages import Paging
 from shared.rpc.server import RpcServer, ServerOptions
@@ -22,6 +24,7 @@ from shared.settings import Settings
 PRODUCER = "deployment"
 ROLE = "rm_deployment"
 SERVICE = "release_manager.deployment.v1.DeploymentService"
+RESTRICTIONS = "release_manager.deployment.v1.RestrictionService"
 # The output of a stage has at most 262,144 characters, which take at most four bytes each.
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
 
@@ -38,18 +41,26 @@ async def deployment_server(
     keys = load_keys(settings.key_dir)
     db = database(settings)
     verifier = TokenVerifier(db, keys, clock, keep=timedelta(seconds=settings.user_cache_seconds))
+    denials = Denials(db, PRODUCER, clock)
     server = RpcServer(
         ServerOptions.of(settings, settings.deployment_address, MAX_REQUEST_BYTES),
         verifier=verifier,
         readiness=db.is_ready,
+        on_denied=denials.denied,
     )
     try:
-        async with delivery or Delivery.to_audit(settings, db, PRODUCER, versions) as to_audit:
-            servicer = DeploymentServicer(
-                db, to_audit.changes, Paging(PageTokens(keys.hmac)), to_audit.reconciler
+        outbox = delivery or Delivery.to_audit(settings, db, PRODUCER, versions)
+        async with outbox as to_audit, denials.written(to_audit.relay.wake):
+            paging = Paging(PageTokens(keys.hmac))
+            servicer = DeploymentServicer(db, to_audit.changes, paging, to_audit.reconciler)
+            server.add(
+                SERVICE, deployment_pb2_grpc.add_DeploymentServiceServicer_to_server, servicer
             )
-            adder = deployment_pb2_grpc.add_DeploymentServiceServicer_to_server
-            server.add(SERVICE, adder, servicer)
+            server.add(
+                RESTRICTIONS,
+                restrictions_pb2_grpc.add_RestrictionServiceServicer_to_server,
+                RestrictionServicer(db, to_audit.changes, paging),
+            )
             async with Loops({"expiry": Expiry(db, to_audit).run}):
                 yield server
     finally:

@@ -5,10 +5,13 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from release_manager.catalog.v1 import catalog_pb2
 from release_manager.deployment.v1 import deployment_pb2 as pb
+from release_manager.deployment.v1 import restrictions_pb2
 
 from services.deployment.rules.approvals import ApprovalStatus, Outcome
 from services.deployment.rules.board import Health
+from services.deployment.rules.freezes import WindowKind
 from services.deployment.rules.gates import GateStatus
 from services.deployment.rules.lifecycle import (
     DeploymentKind,
@@ -16,6 +19,8 @@ from services.deployment.rules.lifecycle import (
     FailureCause,
     FailureClass,
 )
+from services.deployment.rules.overrides import OverridableGate
+from services.deployment.rules.policy import EnvironmentType
 from services.deployment.rules.stages import StageStatus
 
 
@@ -42,6 +47,12 @@ STAGE_STATUS = _numbers(pb.StageStatus, "STAGE_STATUS_", StageStatus)
 STAGE_STATUS_WORD = _words(STAGE_STATUS)
 HEALTH = _numbers(pb.Health, "HEALTH_", Health)
 GATE = _numbers(pb.GateStatus, "GATE_STATUS_", GateStatus)
+OVERRIDABLE_GATE = _numbers(restrictions_pb2.OverridableGate, "OVERRIDABLE_GATE_", OverridableGate)
+OVERRIDABLE_GATE_WORD = _words(OVERRIDABLE_GATE)
+FREEZE_KIND = _numbers(restrictions_pb2.FreezeKind, "FREEZE_KIND_", WindowKind)
+FREEZE_KIND_WORD = _words(FREEZE_KIND)
+ENVIRONMENT_TYPE = _numbers(catalog_pb2.EnvironmentType, "ENVIRONMENT_TYPE_", EnvironmentType)
+ENVIRONMENT_TYPE_WORD = _words(ENVIRONMENT_TYPE)
 ROLLBACK_STATUS: Mapping[str, Any] = MappingProxyType(
     {
         "in-progress": pb.ROLLBACK_STATUS_IN_PROGRESS,

@@ -12,14 +12,16 @@ from services.deployment.messages_enums import (
     STAGE_STATUS_WORD,
     STATUS_WORD,
 )
+from services.deployment.messages_overrides import new_overrides
+from services.deployment.messages_times import moment
+from services.deployment.operations.asking import NewDeployment
 from services.deployment.operations.board import BoardQuery
 from services.deployment.operations.decide import DecisionCommand
 from services.deployment.operations.details import Depth
 from services.deployment.operations.execute import Cancel, Finish, Start
 from services.deployment.operations.inspect import ApprovalsQuery, DeploymentsQuery, RollbacksQuery
 from services.deployment.operations.metrics import Figure, RecordFigures
-from services.deployment.operations.request import NewDeployment
-from services.deployment.operations.roll_back import RollBack
+from services.deployment.operations.planning import RollBack
 from services.deployment.operations.stages import StageReport
 from services.deployment.rules.lifecycle import FailureClass
 from services.deployment.rules.stages import StageStatus
@@ -46,6 +48,9 @@ def new_deployment(request: pb.CreateDeploymentRequest | pb.PromoteReleaseReques
         approvers=tuple(request.approvers),
         allow_downgrade=request.allow_downgrade,
         fail_if_blocked=request.fail_if_blocked,
+        not_before=moment(request, "not_before"),
+        start_by=moment(request, "start_by"),
+        overrides=new_overrides(request.overrides),
     )
 
 

@@ -8,6 +8,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from services.deployment import messages_enums as enums
+from services.deployment.messages_overrides import of_deployment
+from services.deployment.messages_times import timestamp
 from services.deployment.operations.board import Cell
 from services.deployment.operations.details import Detail
 from services.deployment.operations.examine import Examined
@@ -36,14 +38,14 @@ def deployment(value: Detail) -> pb.Deployment:
         artifact_digest=row.artifact_digest,
         deployed_by_id=str(row.deployed_by),
         deployed_by=row.deployed_by_name,
-        deployed_at=_time(row.deployed_at),
-        started_at=_time(row.started_at),
-        completed_at=_time(row.completed_at),
+        deployed_at=timestamp(row.deployed_at),
+        started_at=timestamp(row.started_at),
+        completed_at=timestamp(row.completed_at),
         approval_status=enums.APPROVAL_STATUS[case.approval_status],
         approvals_required=case.approval.required,
         approvals_given=case.approvals_given,
-        decide_by=_time(case.decide_by),
-        blockers=map(_blocker, case.blockers),
+        decide_by=timestamp(case.decide_by),
+        blockers=map(blocker, case.blockers),
         failure_cause=enums.CAUSE.get(row.failure_cause or "", 0),
         failure_class=enums.CLASS.get(row.failure_class or "", 0),
         status_reason=row.status_reason,
@@ -52,13 +54,16 @@ def deployment(value: Detail) -> pb.Deployment:
         rolled_back_by=_id(row.rolled_back_by),
         superseded_by=_id(row.superseded_by),
         allow_downgrade=row.allow_downgrade,
+        not_before=timestamp(row.not_before),
+        start_by=timestamp(row.start_by),
         stages=map(stage, value.stages),
         metrics=map(metric, value.metrics),
         approvals=map(approval, _approvals(case)) if value.with_approvals else (),
         rollbacks=map(rollback, value.rollbacks),
         etag=str(row.row_version),
-        created_at=_time(row.created_at),
-        updated_at=_time(row.updated_at),
+        created_at=timestamp(row.created_at),
+        updated_at=timestamp(row.updated_at),
+        overrides=of_deployment(row),
     )
 
 
@@ -71,8 +76,8 @@ def stage(value: StageRow) -> pb.PipelineStage:
         order=value.stage_order,
         status=enums.STAGE_STATUS[value.status],
         output=value.output,
-        started_at=_time(value.started_at),
-        completed_at=_time(value.completed_at),
+        started_at=timestamp(value.started_at),
+        completed_at=timestamp(value.completed_at),
     )
 
 
@@ -86,9 +91,9 @@ def approval(value: ApprovalRow) -> pb.Approval:
         approver=value.approver,
         status=enums.DECISION[value.status],
         comment=value.comment,
-        decided_at=_time(value.decided_at),
+        decided_at=timestamp(value.decided_at),
         approver_role=None if role is None else Role.from_stored(role).value,  # type: ignore[arg-type]
-        created_at=_time(value.created_at),
+        created_at=timestamp(value.created_at),
     )
 
 
@@ -100,7 +105,7 @@ def metric(value: MetricRow) -> pb.DeploymentMetric:
         name=value.name,
         value=value.value,
         unit=value.unit,
-        created_at=_time(value.created_at),
+        created_at=timestamp(value.created_at),
     )
 
 
@@ -116,8 +121,8 @@ def rollback(value: RollbackRow) -> pb.Rollback:
         to_release=f"{value.service}@{value.to_version}",
         initiated_by_id=str(value.initiated_by),
         initiated_by=value.initiated_by_name,
-        completed_at=_time(value.completed_at),
-        created_at=_time(value.created_at),
+        completed_at=timestamp(value.completed_at),
+        created_at=timestamp(value.created_at),
     )
 
 
@@ -148,13 +153,16 @@ def environment_status(value: Cell) -> pb.EnvironmentStatus:
     )
 
 
-def _blocker(answer: GateAnswer) -> pb.Blocker:
+def blocker(answer: GateAnswer) -> pb.Blocker:
+    """Return what a gate says."""
     return pb.Blocker(
         gate=answer.gate,
         status=enums.GATE[answer.status],
         reason=answer.why,
         remedy=answer.unblock,
         people=answer.people,
+        earliest=timestamp(answer.earliest),
+        position=answer.position,
     )
 
 
@@ -184,16 +192,8 @@ def _deployment_id(of: Deployed | None) -> str:
 
 
 def _ended_at(of: Deployed | None) -> Timestamp | None:
-    return None if of is None else _time(of.completed_at)
+    return None if of is None else timestamp(of.completed_at)
 
 
 def _id(value: UUID | None) -> str:
     return "" if value is None else str(value)
-
-
-def _time(moment: datetime | None) -> Timestamp | None:
-    if moment is None:
-        return None
-    made = Timestamp()
-    made.FromDatetime(moment)
-    return made

@@ -35,18 +35,23 @@ async def reject(change: Change, command: DecisionCommand) -> Detail:
 
 
 async def expire(change: Change, case: Examined) -> None:
-    """End a deployment about which nobody has decided in time."""
+    """End a deployment about which nobody has decided in time, or that has not started in time."""
     to = advance(case.status, Action.EXPIRE)
-    why = "Not enough people approved in time."
-    await moves.move(change, case.dossier, to, "expire", status_reason=why)
+    why = case.overdue or ""
+    await moves.move(change, case.dossier, to, "expire", details={"reason": why}, status_reason=why)
 
 
 async def expire_if_overdue(change: Change, deployment_id: UUID) -> None:
-    """Expire a deployment if its time has passed; else note when to look again."""
-    case = await moves.open_for_change(change, deployment_id)
+    """Expire a deployment if its time has passed; else note when to look again.
+
+    What decides is held: a policy that is just published has its own moment to look again.
+    """
+    pair = await moves.hold(change, deployment_id)
+    await moves.hold_gates(change, pair, deployment_id)
+    case = await examine.deployment(change.tx, deployment_id)
     if not case.waits:
         return
-    if case.approval_status is ApprovalStatus.EXPIRED:
+    if case.overdue:
         await expire(change, case)
         return
     now = case.dossier.moment
@@ -65,7 +70,7 @@ async def _decide(change: Change, command: DecisionCommand, outcome: Outcome) ->
     verb = "approve" if outcome is Outcome.APPROVED else "reject"
     if not case.waits:
         raise _too_late(case, case.status, verb)
-    if case.approval_status is ApprovalStatus.EXPIRED:
+    if case.overdue:
         await expire(change, case)
         change.refuse(_too_late(case, DeploymentStatus.EXPIRED, verb))
         return Detail(case)
@@ -87,6 +92,7 @@ async def _write(change: Change, case: Examined, decision: Decision, comment: st
         "approver_role": decision.role.stored,
         "artifact_digest": decision.digest,
         "policy_version": decision.policy_version,
+        "overrides_version": decision.overrides_version,
     }
     await writing.decide(change.tx, case.dossier.id, decision.approver_id, row, change.now)
     details = {
@@ -94,6 +100,7 @@ async def _write(change: Change, case: Examined, decision: Decision, comment: st
         "approver_role": decision.role.stored,
         "artifact_digest": decision.digest,
         "policy_version": decision.policy_version,
+        "overrides_version": decision.overrides_version,
         "approvals_required": case.approval.required,
     }
     if decision.outcome is Outcome.REJECTED:

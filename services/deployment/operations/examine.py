@@ -9,12 +9,17 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.deployment.operations import facts
+from services.deployment.operations.freeze_rows import window_of
 from services.deployment.rules import approvals, gates
 from services.deployment.rules.approvals import ApprovalFacts, ApprovalStatus, Person
-from services.deployment.rules.gates import GateAnswer, GateFacts
+from services.deployment.rules.freezes import Window
+from services.deployment.rules.gates import GateAnswer, GateFacts, Line
+from services.deployment.rules.gates.facts import NOTHING_BEFORE
+from services.deployment.rules.gates.line import Waiting, line_up
+from services.deployment.rules.gates.readiness import at_second
 from services.deployment.rules.lifecycle import DeploymentKind, DeploymentStatus
-from services.deployment.rules.policy import EnvironmentType, default_policy
-from services.deployment.store import dossiers
+from services.deployment.rules.policy import EnvironmentType, QueueMode, default_policy
+from services.deployment.store import dossiers, freezes
 from services.deployment.store.dossiers import Dossier
 from shared.errors import ResourceNotFound
 from shared.identity.actor import ActorKind, Role
@@ -22,10 +27,16 @@ from shared.identity.actor import ActorKind, Role
 
 @dataclass(frozen=True)
 class Examined:
-    """A deployment and the people who may be eligible to approve it, at one moment."""
+    """A deployment at one moment, and what its gates are about besides.
+
+    `people` may be eligible to approve it, `line` is what is before it, and `windows` are the
+    freeze windows that are not archived, whatever they cover.
+    """
 
     dossier: Dossier
     people: Mapping[UUID, Person]
+    line: Line = NOTHING_BEFORE
+    windows: tuple[Window, ...] = ()
 
     @property
     def status(self) -> DeploymentStatus:
@@ -50,7 +61,7 @@ class Examined:
     @cached_property
     def gates(self) -> GateFacts:
         """What its gates are asked about; only as long as it waits."""
-        return facts.gate_facts(self.dossier, self.people)
+        return facts.gate_facts(self.dossier, self.people, self.line, self.windows)
 
     @cached_property
     def answers(self) -> tuple[GateAnswer, ...]:
@@ -71,9 +82,25 @@ class Examined:
     @cached_property
     def approval_status(self) -> ApprovalStatus:
         """How far its approval is, or was when it stopped waiting."""
-        if self.status is DeploymentStatus.EXPIRED:
+        if self.status is DeploymentStatus.EXPIRED and not self.late:
             return ApprovalStatus.EXPIRED
         return approvals.status(self.approval, self.asked_at)
+
+    @property
+    def late(self) -> bool:
+        """Whether the time in which it had to start has passed, or had when it expired."""
+        start_by = self.dossier.start_by
+        return start_by is not None and self.asked_at >= start_by
+
+    @property
+    def overdue(self) -> str | None:
+        """Why a deployment that waits has to expire now, None if it has not."""
+        start_by = self.dossier.start_by
+        if self.waits and self.late and start_by is not None:
+            return f"It had to start by {at_second(start_by)}."
+        if self.waits and self.approval_status is ApprovalStatus.EXPIRED:
+            return "Not enough people approved in time."
+        return None
 
     @property
     def approvals_given(self) -> int:
@@ -89,7 +116,7 @@ class Examined:
 
 
 async def deployment(tx: AsyncConnection, deployment_id: UUID) -> Examined:
-    """Examine one deployment, in at most two queries; raises ResourceNotFound."""
+    """Examine one deployment, in at most four queries; raises ResourceNotFound."""
     dossier = await dossiers.one(tx, deployment_id)
     if dossier is None:
         raise ResourceNotFound(resource_type="deployment", resource=deployment_id)
@@ -97,11 +124,25 @@ async def deployment(tx: AsyncConnection, deployment_id: UUID) -> Examined:
 
 
 async def several(tx: AsyncConnection, found: Sequence[Dossier]) -> list[Examined]:
-    """Examine deployments that were read, in at most one more query."""
+    """Examine deployments that were read, in at most three more queries however many they are.
+
+    One reads what waits in line with them, where something waits before one of them, and one the
+    freeze windows, where one of them waits.
+    """
+    neighbours = await _neighbours(tx, found)
     people: Mapping[UUID, Person] = {}
-    if any(_asks_people(dossier) for dossier in found):
+    if any(_asks_people(dossier) for dossier in (*found, *neighbours)):
         people = await possible_approvers(tx)
-    return [Examined(dossier, people) for dossier in found]
+    windows: tuple[Window, ...] = ()
+    if any(dossier.status == DeploymentStatus.PENDING for dossier in found):
+        windows = tuple(map(window_of, await freezes.in_force(tx)))
+    # One that nobody has stored is not among its neighbours, but waits behind them.
+    in_line = {dossier.id: dossier for dossier in (*neighbours, *filter(_minds_order, found))}
+    lines = _lines([Examined(dossier, people, windows=windows) for dossier in in_line.values()])
+    return [
+        Examined(dossier, people, lines.get(dossier.id, NOTHING_BEFORE), windows)
+        for dossier in found
+    ]
 
 
 async def possible_approvers(tx: AsyncConnection) -> dict[UUID, Person]:
@@ -118,6 +159,37 @@ async def possible_approvers(tx: AsyncConnection) -> dict[UUID, Person]:
         )
         for row in await dossiers.possible_approvers(tx, roles)
     }
+
+
+async def _neighbours(tx: AsyncConnection, found: Sequence[Dossier]) -> list[Dossier]:
+    """Return all that waits where the order matters to one of these deployments."""
+    pairs = {
+        (dossier.service_id, dossier.environment_id) for dossier in found if _minds_order(dossier)
+    }
+    return await dossiers.in_line(tx, pairs) if pairs else []
+
+
+def _minds_order(dossier: Dossier) -> bool:
+    """Say whether it matters who else waits, and somebody does."""
+    ordered = facts.policy_in_force(dossier).queue is not QueueMode.SUPERSEDE
+    return bool(dossier.others_wait) and dossier.kind != DeploymentKind.ROLLBACK and ordered
+
+
+def _lines(cases: Sequence[Examined]) -> dict[UUID, Line]:
+    """Return what is before each deployment that waits."""
+    by_pair: dict[tuple[UUID, UUID], list[Examined]] = {}
+    for case in cases:
+        pair = (case.dossier.service_id, case.dossier.environment_id)
+        by_pair.setdefault(pair, []).append(case)
+    lines: dict[UUID, Line] = {}
+    for together in by_pair.values():
+        lines |= line_up(map(_waiting, together), together[0].dossier.moment)
+    return lines
+
+
+def _waiting(case: Examined) -> Waiting:
+    dossier = case.dossier
+    return Waiting(dossier.id, dossier.deployed_at, case.gates, outdated=bool(dossier.outdated))
 
 
 def _asks_people(dossier: Dossier) -> bool:

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.deployment.operations import decide, examine, facts, moves
+from services.deployment.operations import decide, endings, examine, moves
 from services.deployment.operations.details import Depth, Detail, detail
+from services.deployment.operations.endings import Ending
 from services.deployment.operations.examine import Examined
 from services.deployment.rules import gates
-from services.deployment.rules.approvals import ApprovalStatus
-from services.deployment.rules.history import outdated_by
 from services.deployment.rules.lifecycle import (
     Action,
     DeploymentStatus,
@@ -17,7 +16,7 @@ from services.deployment.rules.lifecycle import (
     advance,
     cancel_action,
 )
-from services.deployment.store import children, histories
+from services.deployment.store import children
 from services.deployment.store.locks import Pair
 from shared.errors import NotPermitted, StagesDriveDeployment
 from shared.identity.actor import Actor, Role
@@ -79,27 +78,28 @@ async def admit(change: Change, case: Examined) -> bool:
     pair = Pair(dossier.service_id, dossier.environment_id, dossier.release_id, change.now)
     await moves.hold_gates(change, pair, dossier.id)
     case = await examine.deployment(change.tx, dossier.id)
-    completed = await histories.completed_since(
-        change.tx, dossier.service_id, dossier.environment_id, dossier.deployed_at
-    )
-    newer = outdated_by(facts.history(completed), facts.waiting(dossier))
-    if newer is not None:
-        to = advance(case.status, Action.SUPERSEDE)
-        why = f"{newer.version} has completed there meanwhile."
-        await moves.move(
-            change, dossier, to, "supersede", status_reason=why, superseded_by=newer.id
-        )
-        change.refuse(
-            moves.not_now(dossier.id, to, Action.START, touched=False, superseded_by=newer.id)
-        )
-        return False
-    if case.approval_status is ApprovalStatus.EXPIRED:
-        await decide.expire(change, case)
-        expired = DeploymentStatus.EXPIRED
-        change.refuse(moves.not_now(dossier.id, expired, Action.START, touched=False))
+    ending = await endings.of(change.tx, case)
+    if ending is not None:
+        await _end(change, ending)
+        change.refuse(ending.refusal)
         return False
     gates.check_start(case.gates, case.answers)
+    change.now = max(change.now, case.dossier.moment)  # what let it start held from then on
     return True
+
+
+async def _end(change: Change, ending: Ending) -> None:
+    if ending.newer is None:
+        await decide.expire(change, ending.case)
+        return
+    await moves.move(
+        change,
+        ending.case.dossier,
+        ending.status,
+        "supersede",
+        status_reason=ending.why,
+        superseded_by=ending.newer.id,
+    )
 
 
 async def finish(change: Change, command: Finish) -> Detail:

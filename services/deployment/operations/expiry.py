@@ -1,4 +1,4 @@
-"""The end of waiting: deployments about which nobody decides expire, without anybody's call."""
+"""The end of waiting: what nobody decides about or starts in time expires, without a call."""
 
 import asyncio
 from functools import partial

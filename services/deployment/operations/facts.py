@@ -7,11 +7,15 @@ from uuid import UUID
 
 from services.deployment.operations.policies import policy_of
 from services.deployment.rules.approvals import ApprovalFacts, Decision, Outcome, Person
-from services.deployment.rules.gates import GateFacts, Occupant
+from services.deployment.rules.freezes import Subject, Window
+from services.deployment.rules.gates import Gate, GateFacts, Line, Occupant
+from services.deployment.rules.gates.facts import NOTHING_BEFORE
 from services.deployment.rules.history import Deployed
 from services.deployment.rules.lifecycle import DeploymentKind, DeploymentStatus, FailureClass
-from services.deployment.rules.policy import Policy
-from services.deployment.rules.promotion import Predecessor, ReleaseFacts
+from services.deployment.rules.locks import Lock, place
+from services.deployment.rules.overrides import OverridableGate, Override
+from services.deployment.rules.policy import EnvironmentType, Policy
+from services.deployment.rules.promotion import Need, Predecessor, ReleaseFacts
 from services.deployment.rules.releases import ReleaseStatus
 from services.deployment.rules.stages import Stage, StageStatus, strict_omitted
 from services.deployment.store.children import StageRow
@@ -34,15 +38,20 @@ def environment_policy(environment: EnvironmentRow) -> Policy:
     )
 
 
+def policy_in_force(dossier: Dossier) -> Policy:
+    """Return the policy of a deployment."""
+    return policy_of(
+        dossier.environment_type, dossier.policy_version, dossier.policy, dossier.policy_since
+    )
+
+
 def approval_facts(dossier: Dossier, people: Mapping[UUID, Person]) -> ApprovalFacts:
     """Return what decides about the approval; `people` are those who may be eligible."""
     approvers = {UUID(row["approver_id"]): _approver(row) for row in dossier.approvals}
     return ApprovalFacts(
         deployment=str(dossier.id),
         environment=dossier.environment,
-        policy=policy_of(
-            dossier.environment_type, dossier.policy_version, dossier.policy, dossier.policy_since
-        ),
+        policy=policy_in_force(dossier),
         digest=dossier.release_digest,
         requested_at=dossier.deployed_at,
         requester=frozenset(dossier.requesters),
@@ -52,10 +61,16 @@ def approval_facts(dossier: Dossier, people: Mapping[UUID, Person]) -> ApprovalF
             _decision(row) for row in dossier.approvals if row["decided_at"] is not None
         ),
         exempt=dossier.kind == DeploymentKind.ROLLBACK,
+        overrides=tuple(_override(row) for row in dossier.overrides),
     )
 
 
-def gate_facts(dossier: Dossier, people: Mapping[UUID, Person]) -> GateFacts:
+def gate_facts(
+    dossier: Dossier,
+    people: Mapping[UUID, Person],
+    line: Line = NOTHING_BEFORE,
+    windows: tuple[Window, ...] = (),
+) -> GateFacts:
     """Return what the gates of a waiting deployment are asked about."""
     occupant = dossier.occupant
     return GateFacts(
@@ -74,26 +89,47 @@ def gate_facts(dossier: Dossier, people: Mapping[UUID, Person]) -> GateFacts:
         current=None if dossier.live is None else _live(dossier.live),
         predecessors=tuple(
             Predecessor(
-                environment=place["environment"],
-                completed=place["newest"] is not None,
-                rolled_back=place["newest"] == DeploymentStatus.ROLLED_BACK,
+                environment=earlier["environment"],
+                completed=earlier["newest"] is not None,
+                rolled_back=earlier["newest"] == DeploymentStatus.ROLLED_BACK,
+                live_since=_time(earlier["live_since"]),
+                lived=timedelta(seconds=float(earlier["lived"] or 0)),
             )
-            for place in dossier.predecessors or ()
+            for earlier in dossier.predecessors or ()
         ),
         occupant=None if occupant is None else _occupant(occupant),
         allow_downgrade=dossier.allow_downgrade,
+        needs=tuple(
+            Need(need["service"], need["minimum"], need["live"] or "", need["met"])
+            for need in dossier.needs or ()
+        ),
+        not_before=dossier.not_before,
+        start_by=dossier.start_by,
+        line=line,
+        windows=windows,
+        subject=Subject(
+            service=dossier.service_id,
+            team=dossier.team_id,
+            environment=dossier.environment_id,
+            environment_type=EnvironmentType(dossier.environment_type),
+            kind=DeploymentKind(dossier.kind),
+        ),
+        locks=tuple(_lock(row) for row in dossier.locks or ()),
+        overridden=frozenset(
+            gate for gate in Gate if any(row["gate"] == gate for row in dossier.overrides)
+        ),
     )
 
 
-def release_facts(release: ReleaseRow) -> ReleaseFacts:
-    """Return a release as the environment sees it for which it was read."""
+def release_facts(release: ReleaseRow, bad_because: str | None) -> ReleaseFacts:
+    """Return a release as an environment sees it where it is marked bad for this reason, or not."""
     return ReleaseFacts(
         id=release.id,
         version=release.version,
         status=ReleaseStatus(release.status),
         digest=release.artifact_digest,
         published_at=release.published_at,
-        bad_because=release.bad_because,
+        bad_because=bad_because,
         irreversible=release.irreversible,
         archived=release.archived,
     )
@@ -160,12 +196,32 @@ def _decision(row: Mapping[str, Any]) -> Decision:
         decided_at=datetime.fromisoformat(row["decided_at"]),
         digest=row["digest"],
         policy_version=row["policy_version"],
+        overrides_version=row["overrides_version"],
         revoked_at=_time(row["updated_at"]),
     )
 
 
+def _override(row: Mapping[str, Any]) -> Override:
+    return Override(
+        gate=OverridableGate(row["gate"]),
+        given_at=datetime.fromisoformat(row["created_at"]),
+        authors=frozenset(UUID(author) for author in row["authors"]),
+    )
+
+
+def _lock(row: Mapping[str, Any]) -> Lock:
+    return Lock(
+        id=UUID(row["id"]),
+        place=place(row["service"], row["environment"]),
+        reason=row["reason"],
+        locked_by=row["locked_by"],
+        includes_rollbacks=row["includes_rollbacks"],
+        ends_at=_time(row["ends_at"]),
+    )
+
+
 def _occupant(row: Mapping[str, Any]) -> Occupant:
-    return Occupant(UUID(row["id"]), DeploymentStatus(row["status"]))
+    return Occupant(UUID(row["id"]), DeploymentStatus(row["status"]), DeploymentKind(row["kind"]))
 
 
 def _live(row: Mapping[str, Any]) -> ReleaseFacts:

@@ -55,9 +55,15 @@ async def hold(change: Change, deployment_id: UUID) -> Pair:
 async def hold_gates(
     change: Change, pair: Pair, deployment_id: UUID, people: Collection[UUID] = ()
 ) -> None:
-    """Keep what decides about the deployment as it is: release, environment, who has approved."""
-    await locks.hold_releases(change.tx, [pair.release_id], pair.environment_id)
-    await locks.hold_environment(change.tx, pair.environment_id)
+    """Keep what decides about the deployment as it is: release, environment, who has approved.
+
+    The change counts as made under the policy that it found, not before that was published: which
+    policy let a deployment start is told later by comparing the two moments.
+    """
+    await locks.hold_releases(change.tx, [pair.release_id])
+    environment = await locks.hold_environment(change.tx, pair.environment_id)
+    if environment.policy_since is not None:
+        change.now = max(change.now, environment.policy_since)
     await locks.hold_people(change.tx, deployment_id, people)
 
 

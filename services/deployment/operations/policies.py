@@ -1,7 +1,8 @@
 """The policy of an environment as it is stored: JSON with the fields of `Policy`.
 
 Durations are seconds under the field's name with `_seconds`, roles and switches are words. What is
-not there is as in the default policy of the environment's type, which is version 0.
+not there is as in the default policy of the environment's type, which is version 0. What is
+published has every field, so that no later default changes it.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +10,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from services.deployment.rules.policy import EnvironmentType, OnFailure, Policy, default_policy
+from services.deployment.rules.policy import (
+    EnvironmentType,
+    OnFailure,
+    Policy,
+    QueueMode,
+    default_policy,
+)
 from shared.identity.actor import Role
 
 
@@ -33,6 +40,7 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[Any], object]]]] = {
     "in_progress_limit_seconds": ("in_progress_limit", _seconds),
     "paused_limit_seconds": ("paused_limit", _seconds),
     "cancel_timeout_seconds": ("cancel_timeout", _seconds),
+    "queue": ("queue", QueueMode),
 }
 
 
@@ -47,3 +55,17 @@ def policy_of(
         if stored is not None and key in stored
     }
     return replace(default, version=version, since=since, **given)  # type: ignore[arg-type]
+
+
+def content_of(policy: Policy) -> dict[str, Any]:
+    """Return every field of a policy as it is stored, and as audit entries tell it."""
+    return {key: _stored(getattr(policy, name)) for key, (name, _) in _READERS.items()}
+
+
+def _stored(value: object) -> object:
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+        return int(seconds) if seconds.is_integer() else seconds
+    if isinstance(value, Role):
+        return value.stored
+    return sorted(value) if isinstance(value, frozenset) else value

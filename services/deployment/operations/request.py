@@ -1,37 +1,24 @@
 """Requests: a release shall go to an environment, with or without a pipeline."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
-from services.deployment.operations import examine, facts, moves
+from services.deployment.operations import asking, examine, moves, overrides
+from services.deployment.operations.asking import NewDeployment
 from services.deployment.operations.details import Detail
 from services.deployment.operations.examine import Examined
+from services.deployment.operations.superseding import supersede_waiting
 from services.deployment.rules import approvals, gates, releases
 from services.deployment.rules.approvals import Person
-from services.deployment.rules.history import live, refuse_duplicate
 from services.deployment.rules.lifecycle import DeploymentKind, DeploymentStatus
-from services.deployment.rules.policy import Policy
 from services.deployment.rules.releases import ReleaseAction, ReleaseStatus
 from services.deployment.rules.stages import PIPELINE, pipeline_of
-from services.deployment.store import children, histories, locks, references, writing
+from services.deployment.store import children, references, writing
 from services.deployment.store.references import NamedPerson
-from shared.errors import FieldViolation, ResourceArchived, ValidationFailed
+from shared.errors import FieldViolation, ValidationFailed
 from shared.identity.actor import ActorKind, Role
 from shared.ids import new_id
 from shared.outbox.change import Change
-
-
-@dataclass(frozen=True, slots=True)
-class NewDeployment:
-    """What is asked for; things by name or id."""
-
-    release: str
-    environment: str
-    approvers: tuple[str, ...] = ()
-    allow_downgrade: bool = False
-    fail_if_blocked: bool = False
 
 
 async def create(change: Change, command: NewDeployment) -> Detail:
@@ -46,56 +33,30 @@ async def promote(change: Change, command: NewDeployment) -> Detail:
 
 async def _request(change: Change, command: NewDeployment, kind: DeploymentKind) -> Detail:
     promotes = kind is DeploymentKind.PROMOTE
-    release = await references.release(change.tx, command.release)
-    environment = await references.environment(change.tx, command.environment)
-    asked = await references.people(change.tx, command.approvers)
-    pair = await locks.hold_pair(change.tx, release.service_id, environment.id, release.id)
-    change.now = pair.moment
-    await locks.hold_service(change.tx, pair.service_id)
-    held = await locks.hold_releases(change.tx, [release.id], environment.id, to_change=promotes)
-    if held[release.id].archived:
-        raise ResourceArchived(resource_type="release", resource=command.release)
-    policy = facts.environment_policy(await locks.hold_environment(change.tx, environment.id))
-    known = facts.history(
-        await histories.present(change.tx, release.service_id, environment.id, release.id)
-    )
-    refuse_duplicate(known, release.id, environment=environment.name)
-    runs = live(known)
-    if runs is not None and runs.release_id == release.id:
-        kind = DeploymentKind.REDEPLOY
+    overrides.check_wanted(change.actor, command.overrides)
+    asked = await asking.read(change.tx, command, hold=True, to_change=promotes)
+    people = await references.people(change.tx, command.approvers)
+    change.now = asked.moment
+    for refusal in asking.refusals(asked):
+        raise refusal
     deployment_id = new_id()
-    await writing.add_deployment(
-        change.tx,
-        change.now,
-        id=deployment_id,
-        release_id=release.id,
-        service_id=release.service_id,
-        environment_id=environment.id,
-        deployed_by=change.actor.user_id,
-        requesters=sorted(change.actor.people),
-        kind=kind,
-        artifact_digest=held[release.id].artifact_digest,
-        allow_downgrade=command.allow_downgrade,
-        decide_by=_decide_by(policy, change.now),
-    )
+    new = asking.columns(asked, deployment_id, change.actor, kind)
+    await writing.add_deployment(change.tx, change.now, **new)
+    await overrides.add(change, deployment_id, command.overrides)
     if promotes:
-        stages = [(stage.name, stage.status) for stage in pipeline_of(kind)]
+        stages = [(stage.name, stage.status) for stage in pipeline_of(new["kind"])]
         await writing.add_stages(change.tx, deployment_id, stages, change.now)
-    if policy.required_approvals:
-        await writing.ask(change.tx, deployment_id, [one.id for one in asked], change.now)
+    if asked.policy.required_approvals:
+        await writing.ask(change.tx, deployment_id, [one.id for one in people], change.now)
+    superseded = await supersede_waiting(change, asked, deployment_id)
     case = await examine.deployment(change.tx, deployment_id)
-    _check(case, command, asked)
+    _check(case, command, people)
     if promotes:
-        status = ReleaseStatus(held[release.id].status)
+        status = ReleaseStatus(asked.release.status)
         status = releases.advance(status, ReleaseAction.PROMOTE, release=command.release)
-        await writing.set_release_status(change.tx, release.id, status)
-    _record(change, case, asked, promotes=promotes)
+        await writing.set_release_status(change.tx, asked.release.id, status)
+    _record(change, case, people, superseded, promotes=promotes)
     return Detail(case, await _stages(change, deployment_id, promotes=promotes))
-
-
-def _decide_by(policy: Policy, now: datetime) -> datetime | None:
-    within = policy.decide_within if policy.required_approvals else None
-    return None if within is None else now + within
 
 
 def _check(case: Examined, command: NewDeployment, asked: Sequence[NamedPerson]) -> None:
@@ -126,14 +87,23 @@ def _person(named: NamedPerson) -> Person:
 
 
 def _record(
-    change: Change, case: Examined, asked: Sequence[NamedPerson], *, promotes: bool
+    change: Change,
+    case: Examined,
+    asked: Sequence[NamedPerson],
+    superseded: Sequence[UUID],
+    *,
+    promotes: bool,
 ) -> None:
     details = {
         "after": {"status": DeploymentStatus.PENDING},
         "approvals_required": case.approval.required,
         "asked": [person.username for person in asked if case.approval.required],
         "allow_downgrade": case.dossier.allow_downgrade,
+        "not_before": case.dossier.not_before,
+        "start_by": case.dossier.start_by,
+        "supersedes": superseded,
         "requesters": case.dossier.requesters,
+        "overrides": [override["gate"] for override in case.dossier.overrides],
     }
     if promotes:
         details |= {"stages": list(PIPELINE), "release_status": ReleaseStatus.PROMOTED}

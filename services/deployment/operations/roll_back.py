@@ -1,11 +1,11 @@
 """Rollback: carries out, in one transaction, what `rules.rollback.plan` has decided."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.deployment.operations import facts, moves
+from services.deployment.operations import moves, planning
 from services.deployment.operations.details import Depth, Detail, detail
+from services.deployment.operations.planning import History, RollBack
 from services.deployment.rules import releases
 from services.deployment.rules.lifecycle import (
     Action,
@@ -16,25 +16,11 @@ from services.deployment.rules.lifecycle import (
 from services.deployment.rules.releases import ReleaseAction, ReleaseStatus
 from services.deployment.rules.rollback import Plan, plan
 from services.deployment.rules.stages import pipeline_of
-from services.deployment.rules.targets import Place, Wish
-from services.deployment.store import children, histories, locks, references, writing
+from services.deployment.store import children, writing
 from services.deployment.store.children import RollbackRow
-from services.deployment.store.histories import HistoryRow
-from services.deployment.store.locks import ReleaseRow
 from shared.errors import ResourceNotFound
 from shared.ids import new_id
 from shared.outbox.change import Change
-
-
-@dataclass(frozen=True, slots=True)
-class RollBack:
-    """Undo a deployment; `target_release` is empty for the previous stable one."""
-
-    deployment_id: UUID
-    reason: str
-    target_release: str = ""
-    preempt: bool = False
-    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +31,12 @@ class RolledBack:
     carrier: Detail
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """What is known of the pair: its deployments and their releases, all held."""
-
-    service_id: UUID
-    environment_id: UUID
-    rows: Mapping[UUID, HistoryRow]
-    releases: Mapping[UUID, ReleaseRow]
-    place: Place
-
-
 async def execute(change: Change, command: RollBack) -> RolledBack:
     """Roll a deployment back: everything that follows at once, and the deployment that does it."""
-    target = None
-    if command.target_release:
-        target = (await references.release(change.tx, command.target_release)).id
-    pair = await _hold(change, command.deployment_id, target)
+    wish = await planning.wish(change.tx, command, change.actor)
+    held = await moves.hold(change, command.deployment_id)
+    pair = await planning.read(change.tx, held, wish.target_release, hold=True)
     moves.check_etag(pair.rows[command.deployment_id], command.etag)
-    wish = Wish(
-        subject=command.deployment_id,
-        role=change.actor.role,
-        target_release=target,
-        preempt=command.preempt,
-    )
     planned = plan(pair.place, wish, change.now)
     carrier_id, rollback_id = new_id(), new_id()
     await _make_room(change, pair, planned, carrier_id)
@@ -93,32 +61,7 @@ async def execute(change: Change, command: RollBack) -> RolledBack:
     return RolledBack(made, carrier)
 
 
-async def _hold(change: Change, deployment_id: UUID, target: UUID | None) -> _Pair:
-    """Hold the pair, every release that could be chosen or blamed, and the environment."""
-    held = await moves.hold(change, deployment_id)
-    await locks.hold_service(change.tx, held.service_id)
-    rows = await histories.whole(change.tx, held.service_id, held.environment_id)
-    wanted = {row.release_id for row in rows} | ({target} if target else set())
-    known = await locks.hold_releases(change.tx, wanted, held.environment_id, to_change=True)
-    environment = await locks.hold_environment(change.tx, held.environment_id)
-    policy = facts.environment_policy(environment)
-    place = Place(
-        service=rows[0].service,
-        environment=environment.name,
-        history=tuple(facts.history(rows, policy.strict_stages)),
-        releases={key: facts.release_facts(release) for key, release in known.items()},
-        policy=policy,
-    )
-    return _Pair(
-        service_id=held.service_id,
-        environment_id=held.environment_id,
-        rows={row.id: row for row in rows},
-        releases=known,
-        place=place,
-    )
-
-
-async def _make_room(change: Change, pair: _Pair, planned: Plan, carrier_id: UUID) -> None:
+async def _make_room(change: Change, pair: History, planned: Plan, carrier_id: UUID) -> None:
     """Stop whoever holds the slot; the subject itself is undone in one step later."""
     preempts = planned.preempts
     if preempts is None or preempts.holder.id == planned.subject.id:
@@ -133,28 +76,17 @@ async def _make_room(change: Change, pair: _Pair, planned: Plan, carrier_id: UUI
     )
 
 
-async def _add_carrier(change: Change, pair: _Pair, planned: Plan, carrier_id: UUID) -> None:
+async def _add_carrier(change: Change, pair: History, planned: Plan, carrier_id: UUID) -> None:
     """Insert the deployment that goes back. It counts as the latest that touched, from now on."""
-    target = planned.target.release_id
-    await writing.add_deployment(
-        change.tx,
-        change.now,
-        id=carrier_id,
-        release_id=target,
-        service_id=pair.service_id,
-        environment_id=pair.environment_id,
-        deployed_by=change.actor.user_id,
-        requesters=sorted(change.actor.people),
-        kind=DeploymentKind.ROLLBACK,
-        artifact_digest=pair.releases[target].artifact_digest,
-        rollback_of=planned.rollback_of,
-        touched_at=change.now,
-    )
+    new = planning.carrier(pair, planned, carrier_id, change.actor)
+    await writing.add_deployment(change.tx, change.now, touched_at=change.now, **new)
     stages = [(stage.name, stage.status) for stage in pipeline_of(DeploymentKind.ROLLBACK)]
     await writing.add_stages(change.tx, carrier_id, stages, change.now)
 
 
-async def _undo(change: Change, pair: _Pair, planned: Plan, carrier_id: UUID, reason: str) -> None:
+async def _undo(
+    change: Change, pair: History, planned: Plan, carrier_id: UUID, reason: str
+) -> None:
     """Undo the subject, blame its release if it is at fault, end what waits for that release."""
     subject = pair.rows[planned.subject.id]
     release = pair.releases[planned.subject.release_id]

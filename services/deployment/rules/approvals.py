@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from services.deployment.rules.overrides import Override
 from services.deployment.rules.policy import Policy
 from shared.errors import (
     DecisionExists,
@@ -93,7 +94,7 @@ class ApprovalFacts:
 
     `requester` and `authors` are everybody behind the request and behind the release. `people`
     holds at least all approvers; for the eligible ones, all users. `exempt` marks a rollback.
-    `overrides_since` is when the deployment's overrides last changed.
+    `overrides` are those of the deployment in the order in which they were given.
     """
 
     deployment: str
@@ -106,13 +107,17 @@ class ApprovalFacts:
     people: Mapping[UUID, Person]
     decisions: tuple[Decision, ...] = field(default=())
     exempt: bool = False
-    overrides_version: int = 0
-    overrides_since: datetime | None = None
+    overrides: tuple[Override, ...] = ()
 
     @property
     def required(self) -> int:
         """How many distinct people must approve."""
         return 0 if self.exempt else self.policy.required_approvals
+
+    @property
+    def overrides_version(self) -> int:
+        """How often the overrides have changed: one is only ever added."""
+        return len(self.overrides)
 
 
 def may_decide(person: Person, facts: ApprovalFacts) -> str | None:
@@ -148,7 +153,8 @@ def void(decision: Decision, facts: ApprovalFacts) -> tuple[Void, datetime] | No
     if decision.policy_version != policy.version:
         ends.append((Void.POLICY_CHANGED, policy.since or given))
     if decision.overrides_version != facts.overrides_version:
-        ends.append((Void.OVERRIDES_CHANGED, facts.overrides_since or given))
+        unseen = facts.overrides[decision.overrides_version :]
+        ends.append((Void.OVERRIDES_CHANGED, unseen[0].given_at if unseen else given))
     if policy.valid_for is not None:
         ends.append((Void.VALIDITY_ENDED, given + policy.valid_for))
     if decision.outcome is Outcome.EXPIRED and not ends:
@@ -181,12 +187,10 @@ def satisfied(facts: ApprovalFacts, at: datetime) -> bool:
 def lead_missing(facts: ApprovalFacts, at: datetime) -> bool:
     """Tell whether a lead or admin must be among the approvers and none is, at `at`.
 
-    Such an approver decided as a lead or admin and still is one.
+    Such an approver decided as a lead or admin and still is one. For each override it must be one
+    who has no part in it.
     """
-    return _lead_needed(facts) and not any(
-        min(decision.role, facts.people[decision.approver_id].role) >= Role.LEAD
-        for decision in counted(facts, at)
-    )
+    return bool(_leads_wanted(facts, at))
 
 
 def status(facts: ApprovalFacts, now: datetime) -> ApprovalStatus:
@@ -209,15 +213,19 @@ def status(facts: ApprovalFacts, now: datetime) -> ApprovalStatus:
 def decide_by(facts: ApprovalFacts, now: datetime) -> datetime | None:
     """Return when the wait for decisions ends; None if none are required or nothing bounds it.
 
-    The clock starts with the request and anew whenever a decision becomes void. Once it has run
-    out without the approvals of that moment, nothing starts it again.
+    The clock starts with the request, or with the policy or the last override when these are
+    newer, and anew whenever a decision becomes void. Once it has run out without the approvals of
+    that moment, nothing else starts it again.
     """
     within = facts.policy.decide_within
     if facts.required == 0 or within is None:
         return None
     ends = (void(decision, facts) for decision in _given(facts))
     restarts = sorted(end[1] for end in ends if end is not None and end[1] <= now)
-    deadline = facts.requested_at + within
+    since = facts.policy.since
+    begun = facts.requested_at if since is None else max(facts.requested_at, since)
+    begun = max([begun, *(override.given_at for override in facts.overrides)])
+    deadline = begun + within
     for moment in restarts:
         if moment >= deadline and not satisfied(facts, deadline):
             break
@@ -246,9 +254,13 @@ def check_satisfiable(facts: ApprovalFacts) -> None:
         raise NotEnoughApprovers(
             environment=facts.environment, needed=facts.required, eligible=len(candidates)
         )
-    if _lead_needed(facts) and not any(person.role >= Role.LEAD for person in candidates):
-        needed = f"a lead or admin among its {facts.required}"
-        raise NotEnoughApprovers(environment=facts.environment, needed=needed, eligible=0)
+    leads = {person.id for person in candidates if person.role >= Role.LEAD}
+    for excluded in _excluded_leads(facts):
+        if not leads - excluded:
+            needed = f"a lead or admin among its {facts.required}"
+            if excluded:
+                needed += " who is not the author of an override"
+            raise NotEnoughApprovers(environment=facts.environment, needed=needed, eligible=0)
 
 
 def can_still_approve(facts: ApprovalFacts, now: datetime) -> tuple[Person, ...]:
@@ -256,13 +268,15 @@ def can_still_approve(facts: ApprovalFacts, now: datetime) -> tuple[Person, ...]
     approvals = counted(facts, now)
     if satisfied(facts, now):
         return ()
-    leads_only = lead_missing(facts, now) and facts.required - len(approvals) <= 1
+    wanted = _leads_wanted(facts, now)
+    leads_only = bool(wanted) and facts.required - len(approvals) <= 1
     decided = {decision.approver_id for decision in approvals}
-    return tuple(
-        person
-        for person in eligible(facts)
-        if person.id not in decided and (person.role >= Role.LEAD or not leads_only)
-    )
+
+    def helps(person: Person) -> bool:
+        as_lead = person.role >= Role.LEAD and any(person.id not in one for one in wanted)
+        return as_lead or not leads_only
+
+    return tuple(person for person in eligible(facts) if person.id not in decided and helps(person))
 
 
 def decide(
@@ -306,5 +320,18 @@ def _given(facts: ApprovalFacts) -> Iterable[Decision]:
     return (decision for decision in facts.decisions if decision.outcome in given)
 
 
-def _lead_needed(facts: ApprovalFacts) -> bool:
-    return facts.required > 0 and facts.policy.lead_required
+def _excluded_leads(facts: ApprovalFacts) -> tuple[frozenset[UUID], ...]:
+    """Return who may not be the lead, once for each time that one is asked for."""
+    if facts.required == 0 or not facts.policy.lead_required:
+        return ()
+    return tuple(override.authors for override in facts.overrides) or (frozenset(),)
+
+
+def _leads_wanted(facts: ApprovalFacts, at: datetime) -> list[frozenset[UUID]]:
+    """Return who may not be the lead, for each time that one is asked for and has not approved."""
+    leads = {
+        decision.approver_id
+        for decision in counted(facts, at)
+        if min(decision.role, facts.people[decision.approver_id].role) >= Role.LEAD
+    }
+    return [excluded for excluded in _excluded_leads(facts) if not leads - excluded]

@@ -1,13 +1,14 @@
 """What an environment asks of a deployment: numbers and switches, versioned as one policy."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
 from services.deployment.rules.lifecycle import DeploymentStatus
+from shared.errors import FieldViolation, ValidationFailed
 from shared.identity.actor import Role
 
 
@@ -24,6 +25,19 @@ class OnFailure(StrEnum):
 
     FAIL = "fail"
     PAUSE = "pause"
+
+
+class QueueMode(StrEnum):
+    """What becomes of deployments of one service in an environment that follow one another.
+
+    `QUEUE` starts them in the order of their requests, except that one held back by another gate
+    lets others pass; in `SUPERSEDE` a newer one takes the place of those that wait; in `REJECT`
+    another one is refused while one waits or runs.
+    """
+
+    QUEUE = "queue"
+    SUPERSEDE = "supersede"
+    REJECT = "reject"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +68,11 @@ class Policy:
     in_progress_limit: timedelta = timedelta(hours=24)
     paused_limit: timedelta = timedelta(hours=72)
     cancel_timeout: timedelta = timedelta(minutes=5)
+    queue: QueueMode = QueueMode.SUPERSEDE
+
+    def asks_the_same(self, other: "Policy") -> bool:
+        """Say whether both are alike in everything but their version."""
+        return replace(self, version=other.version, since=other.since) == other
 
     def limit(self, status: DeploymentStatus) -> timedelta | None:
         """Return how long a deployment may stay in `status`; `lifecycle.WHEN_OVERDUE` ends it.
@@ -85,6 +104,7 @@ _DEFAULTS: Final[Mapping[EnvironmentType, Policy]] = MappingProxyType(
             stable_after=timedelta(minutes=10),
             strict_stages=frozenset({"security_scan", "smoke_test"}),
             explicit_target_role=Role.LEAD,
+            queue=QueueMode.QUEUE,
         ),
     }
 )
@@ -93,3 +113,21 @@ _DEFAULTS: Final[Mapping[EnvironmentType, Policy]] = MappingProxyType(
 def default_policy(environment_type: EnvironmentType) -> Policy:
     """Return version 0: what an environment of this type follows until it has its own."""
     return _DEFAULTS[environment_type]
+
+
+def check_consistent(policy: Policy) -> None:
+    """Return when the parts of a policy make sense together; raises ValidationFailed.
+
+    Who wants a lead to approve, and asks for no approval, would get none without noticing.
+    """
+    if policy.required_approvals > 0:
+        return
+    why = "asks for an approver, but required_approvals is 0; ask for 1 or more, or leave it out"
+    asking = (
+        ("policy.lead_required", policy.lead_required),
+        ("policy.minimum_role", policy.minimum_role > Role.DEVELOPER),
+    )
+    wrong = tuple(FieldViolation(name, why, "policy.approvers") for name, given in asking if given)
+    if wrong:
+        first = f"{wrong[0].field} {why}"
+        raise ValidationFailed(count=len(wrong), first=first, fields=wrong)

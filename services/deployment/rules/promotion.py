@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from services.deployment.rules.releases import ReleaseStatus
@@ -29,12 +29,30 @@ class ReleaseFacts:
 class Predecessor:
     """An earlier environment, and how the newest completion of the same digest stands there.
 
-    `completed` is whether there is one, `rolled_back` whether it was undone since.
+    `completed` is whether there is one, `rolled_back` whether it was undone since. `live_since` is
+    since when the digest has been live there without a break, None if it is not; `lived` is for
+    how long it once was, before something else came.
     """
 
     environment: str
     completed: bool
     rolled_back: bool = False
+    live_since: datetime | None = None
+    lived: timedelta = timedelta()
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A service that another one depends on, and what of it is live in the same environment.
+
+    `minimum` is the lowest version that will do, empty for any. `live` is the version that is live,
+    empty for none; `met` is whether it will do.
+    """
+
+    service: str
+    minimum: str
+    live: str
+    met: bool
 
 
 def release_refusal(

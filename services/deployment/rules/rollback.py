@@ -114,7 +114,10 @@ def _subject(place: Place, wish: Wish) -> Deployed:
         runs = live(place.history)
         running = "Nothing has completed there."
         if runs is not None:
-            running = f"{place.service} {runs.version} runs there, by deployment {runs.id}."
+            running = (
+                f"{place.service} {runs.version} runs there, by deployment {runs.id}; roll that one"
+                " back instead."
+            )
         raise NothingDeployed(deployment=found.id, environment=place.environment, running=running)
     going_on = open_rollback(place.history)
     if going_on is not None:

@@ -1,12 +1,11 @@
 """What belongs to deployments, for reading: stages, approvals, figures and rollbacks."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
@@ -264,20 +263,13 @@ async def exists(tx: AsyncConnection, deployment_id: UUID) -> bool:
     return (await tx.execute(query)).one_or_none() is not None
 
 
-async def versions(tx: AsyncConnection) -> AsyncIterator[tuple[str, int]]:
-    """Yield every deployment that a change has made, as an aggregate with its version."""
-    query = select(Deployment.id, Deployment.row_version).where(Deployment.row_version > 0)
-    async with tx.stream(query) as rows:
-        async for deployment_id, version in rows:
-            yield f"deployment:{deployment_id}", version
-
-
 async def overdue(tx: AsyncConnection, now: datetime, limit: int) -> list[UUID]:
-    """Return waiting deployments whose time to decide may have passed, the oldest first."""
+    """Return what waits and may have to expire by now, the longest overdue first."""
+    end = func.least(Deployment.decide_by, Deployment.start_by)
     query = (
         select(Deployment.id)
-        .where(Deployment.status == "pending", Deployment.decide_by <= now)
-        .order_by(Deployment.decide_by)
+        .where(Deployment.status == "pending", end <= now)
+        .order_by(end)
         .limit(limit)
     )
     return list((await tx.execute(query)).scalars())

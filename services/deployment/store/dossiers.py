@@ -10,18 +10,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, ScalarSelect, Select, and_, case, func, or_, select
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy import ColumnElement, DefaultClause, Row, cast, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
-from services.deployment.store.locks import marked_bad
-from shared.db.keyset import Page, PageRequest, page, sorted_by
-from shared.db.models.catalog import Environment, Release, Service
-from shared.db.models.deployment import Approval, Deployment, EnvironmentPolicy, ReleaseMark
+from services.deployment.store.dossier_query import query
+from shared.db.keyset import Page, PageRequest, Position, page, position_of, sorted_by
+from shared.db.models.deployment import Approval, Deployment
 from shared.db.models.identity import User
 
-RUNNING = ("in-progress", "paused", "cancelling")
+_QUERY = query(Deployment)
 Json = Mapping[str, Any]
 
 
@@ -30,9 +28,11 @@ class Dossier:
     """A deployment, names included, and what its gates are about.
 
     The policy is the current one as long as it is pending, then that of the moment it stopped
-    being so; `policy` is None for the default of the type. `live`, `occupant` and `predecessors`
-    are None unless it is pending. `approvals` are all its rows with their people, oldest first.
-    JSON has times as text. `moment` is the database's time of the query.
+    being so; `policy` is None for the default of the type. `live`, `occupant`, `predecessors`,
+    `needs`, `others_wait` (requested before it), `outdated` and `locks` are None unless it is
+    pending. `approvals` are all its rows with their people, oldest
+    first, and `overrides` its overrides, too. JSON has times as text. `moment` is the database's
+    time of the query.
     """
 
     id: UUID
@@ -51,6 +51,8 @@ class Dossier:
     completed_at: datetime | None
     completed_seq: int | None
     decide_by: datetime | None
+    not_before: datetime | None
+    start_by: datetime | None
     failure_cause: str | None
     failure_class: str | None
     status_reason: str
@@ -61,6 +63,7 @@ class Dossier:
     created_at: datetime
     updated_at: datetime
     service: str
+    team_id: UUID
     version: str
     environment: str
     deployed_by_name: str
@@ -77,6 +80,11 @@ class Dossier:
     live: Json | None
     occupant: Json | None
     predecessors: Sequence[Json] | None
+    needs: Sequence[Json] | None
+    others_wait: bool | None
+    outdated: bool | None
+    locks: Sequence[Json] | None
+    overrides: Sequence[Json]
     moment: datetime
 
 
@@ -92,10 +100,31 @@ class DeploymentFilter:
     kind: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingFilter:
+    """Which waiting deployments to list; None is any. `asked` was asked to approve them."""
+
+    service_id: UUID | None = None
+    environment_id: UUID | None = None
+    asked: UUID | None = None
+
+
 async def one(tx: AsyncConnection, deployment_id: UUID) -> Dossier | None:
     """Return the dossier of a deployment, None when there is no such deployment."""
     row = (await tx.execute(_QUERY.where(Deployment.id == deployment_id))).one_or_none()
     return None if row is None else _dossier(row)
+
+
+async def proposed(tx: AsyncConnection, given: Json) -> Dossier:
+    """Return the dossier that a new deployment with these columns would have; writes nothing.
+
+    Columns that are not given have the value of a new row. Whatever the columns refer to must be
+    there, else there is no dossier: raises NoResultFound.
+    """
+    columns = Deployment.__table__.columns
+    row = select(*(_proposed(column, given).label(column.name) for column in columns))
+    subject = aliased(Deployment, row.subquery("proposed"), adapt_on_names=True)
+    return _dossier((await tx.execute(query(subject))).one())
 
 
 async def newest_first(
@@ -106,10 +135,52 @@ async def newest_first(
     conditions = (
         getattr(Deployment, name) == value for name, value in given.items() if value is not None
     )
-    query = _QUERY.where(*conditions)
     key = (Deployment.deployed_at, Deployment.id)
-    found = await page(tx, query, sorted_by(*key, descending=True), wanted)
+    found = await page(tx, _QUERY.where(*conditions), sorted_by(*key, descending=True), wanted)
     return found.map(_dossier)
+
+
+async def waiting_in(tx: AsyncConnection, environment_id: UUID) -> list[Dossier]:
+    """Return all that waits for an environment and may need approvals, ordered by id."""
+    waiting = _QUERY.where(
+        Deployment.environment_id == environment_id,
+        Deployment.status == "pending",
+        Deployment.kind != "rollback",
+    )
+    return [_dossier(row) for row in (await tx.execute(waiting.order_by(Deployment.id))).all()]
+
+
+async def in_line(tx: AsyncConnection, pairs: Collection[tuple[UUID, UUID]]) -> list[Dossier]:
+    """Return all that waits for these pairs (service, environment), rollbacks left out."""
+    waiting = _QUERY.where(
+        tuple_(Deployment.service_id, Deployment.environment_id).in_(pairs),
+        Deployment.status == "pending",
+        Deployment.kind != "rollback",
+    )
+    return [_dossier(row) for row in (await tx.execute(waiting)).all()]
+
+
+async def waiting_oldest_first(
+    tx: AsyncConnection, wanted: PageRequest, chosen: WaitingFilter
+) -> Page[Dossier]:
+    """Return a page of what waits and may need approvals, the oldest request first."""
+    waiting = _QUERY.where(Deployment.status == "pending", Deployment.kind != "rollback")
+    if chosen.service_id is not None:
+        waiting = waiting.where(Deployment.service_id == chosen.service_id)
+    if chosen.environment_id is not None:
+        waiting = waiting.where(Deployment.environment_id == chosen.environment_id)
+    if chosen.asked is not None:
+        asked = select(Approval.deployment_id).where(
+            Approval.approver_id == chosen.asked, Approval.status == "pending"
+        )
+        waiting = waiting.where(Deployment.id.in_(asked))
+    found = await page(tx, waiting, sorted_by(Deployment.deployed_at, Deployment.id), wanted)
+    return found.map(_dossier)
+
+
+def position(dossier: Dossier) -> Position:
+    """Return where a list of requests in their order goes on behind this one."""
+    return position_of(dossier.deployed_at, dossier.id)
 
 
 async def possible_approvers(
@@ -127,166 +198,9 @@ def _dossier(row: Row[*tuple[Any, ...]]) -> Dossier:
     return Dossier(**{field.name: found[field.name] for field in fields(Dossier)})
 
 
-def _approvals() -> ScalarSelect[Any]:
-    approver = aliased(User)
-    entry = func.jsonb_build_object(
-        *("id", Approval.id, "status", Approval.status, "comment", Approval.comment),
-        *("decided_at", Approval.decided_at, "approver_role", Approval.approver_role),
-        *("digest", Approval.artifact_digest, "policy_version", Approval.policy_version),
-        *("created_at", Approval.created_at, "updated_at", Approval.updated_at),
-        *("approver_id", approver.id, "username", approver.username, "role", approver.role),
-        *("active", approver.active, "kind", approver.kind, "changed_at", approver.updated_at),
-    )
-    return (
-        select(
-            func.coalesce(
-                func.jsonb_agg(aggregate_order_by(entry, Approval.created_at, Approval.id)),
-                func.jsonb_build_array(),
-            )
-        )
-        .select_from(Approval)
-        .join(approver, approver.id == Approval.approver_id)
-        .where(Approval.deployment_id == Deployment.id)
-        .correlate(Deployment)
-        .scalar_subquery()
-    )
-
-
-def _live() -> ScalarSelect[Any]:
-    other, release = aliased(Deployment), aliased(Release)
-    entry = func.jsonb_build_object(
-        *("id", release.id, "version", release.version, "status", release.status),
-        *("digest", release.artifact_digest, "published_at", release.published_at),
-    )
-    return (
-        select(entry)
-        .select_from(other)
-        .join(release, release.id == other.release_id)
-        .where(
-            other.service_id == Deployment.service_id,
-            other.environment_id == Deployment.environment_id,
-            other.status == "completed",
-            other.completed_seq.is_not(None),  # says that the index on it can be used
-        )
-        .order_by(other.completed_seq.desc())
-        .limit(1)
-        .correlate(Deployment)
-        .scalar_subquery()
-    )
-
-
-def _occupant() -> ScalarSelect[Any]:
-    """Who has the slot, or a rollback that waits for it and goes first."""
-    other = aliased(Deployment)
-    rollback_waits = and_(
-        other.kind == "rollback", other.status == "pending", Deployment.kind != "rollback"
-    )
-    return (
-        select(func.jsonb_build_object("id", other.id, "status", other.status))
-        .select_from(other)
-        .where(
-            other.service_id == Deployment.service_id,
-            other.environment_id == Deployment.environment_id,
-            other.id != Deployment.id,
-            or_(other.status.in_(RUNNING), rollback_waits),
-        )
-        .order_by(other.status == "pending")
-        .limit(1)
-        .correlate(Deployment)
-        .scalar_subquery()
-    )
-
-
-def _predecessors() -> ScalarSelect[Any]:
-    """Earlier environments, each with the status of the newest completion of this digest there."""
-    earlier, other = aliased(Environment), aliased(Deployment)
-    newest = (
-        select(other.status)
-        .where(
-            other.service_id == Deployment.service_id,
-            other.environment_id == earlier.id,
-            other.artifact_digest == Deployment.artifact_digest,
-            other.completed_seq.is_not(None),
-        )
-        .order_by(other.completed_seq.desc())
-        .limit(1)
-        .correlate(Deployment, earlier)
-        .scalar_subquery()
-    )
-    entry = func.jsonb_build_object("environment", earlier.name, "newest", newest)
-    return (
-        select(func.jsonb_agg(aggregate_order_by(entry, earlier.promotion_order, earlier.id)))
-        .select_from(earlier)
-        .where(earlier.promotion_order < Environment.promotion_order, earlier.archived_at.is_(None))
-        .correlate(Deployment, Environment)
-        .scalar_subquery()
-    )
-
-
-def _bad_because() -> ScalarSelect[Any]:
-    return (
-        select(ReleaseMark.reason)
-        .where(marked_bad(Deployment.release_id, Deployment.environment_id))
-        .limit(1)
-        .correlate(Deployment)
-        .scalar_subquery()
-    )
-
-
-def _policy_version() -> Any:  # noqa: ANN401  (a version, NULL for the default)
-    other = aliased(EnvironmentPolicy)
-    of_then = (
-        select(func.max(other.policy_version))
-        .where(
-            other.environment_id == Environment.id,
-            other.created_at <= func.coalesce(Deployment.started_at, Deployment.completed_at),
-        )
-        .correlate(Deployment, Environment)
-        .scalar_subquery()
-    )
-    return case((Deployment.status == "pending", Environment.policy_version), else_=of_then)
-
-
-def _query() -> Select[*tuple[Any, ...]]:
-    def while_waiting(facts: ScalarSelect[Any]) -> Any:  # noqa: ANN401  (JSON)
-        return case((Deployment.status == "pending", facts))
-
-    own = list(Deployment.__table__.columns)
-    return (
-        select(
-            *own,
-            Service.name.label("service"),
-            Release.version.label("version"),
-            Environment.name.label("environment"),
-            User.username.label("deployed_by_name"),
-            Release.status.label("release_status"),
-            Release.artifact_digest.label("release_digest"),
-            Release.authors.label("authors"),
-            Release.published_at.label("published_at"),
-            Environment.environment_type.label("environment_type"),
-            func.coalesce(EnvironmentPolicy.policy_version, 0).label("policy_version"),
-            EnvironmentPolicy.policy.label("policy"),
-            EnvironmentPolicy.created_at.label("policy_since"),
-            while_waiting(_bad_because()).label("bad_because"),
-            _approvals().label("approvals"),
-            while_waiting(_live()).label("live"),
-            while_waiting(_occupant()).label("occupant"),
-            while_waiting(_predecessors()).label("predecessors"),
-            func.clock_timestamp().label("moment"),
-        )
-        .select_from(Deployment)
-        .join(Service, Service.id == Deployment.service_id)
-        .join(Release, Release.id == Deployment.release_id)
-        .join(Environment, Environment.id == Deployment.environment_id)
-        .join(User, User.id == Deployment.deployed_by)
-        .outerjoin(
-            EnvironmentPolicy,
-            and_(
-                EnvironmentPolicy.environment_id == Environment.id,
-                EnvironmentPolicy.policy_version == _policy_version(),
-            ),
-        )
-    )
-
-
-_QUERY = _query()
+def _proposed(column: Any, given: Json) -> ColumnElement[Any]:  # noqa: ANN401  (of any type)
+    """Return the value of a column in a row that only has what is given."""
+    default = column.server_default
+    if column.name not in given and isinstance(default, DefaultClause):
+        return cast(default.arg, column.type)
+    return cast(literal(given.get(column.name), column.type), column.type)

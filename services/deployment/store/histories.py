@@ -76,6 +76,13 @@ async def present(
     return await _read(tx, _QUERY.where(or_(same, live)))
 
 
+async def waiting(tx: AsyncConnection, service_id: UUID, environment_id: UUID) -> list[HistoryRow]:
+    """Return what waits for the pair, rollbacks left out, the oldest request first."""
+    waits = (Deployment.status == "pending", Deployment.kind != "rollback")
+    query = _QUERY.where(*_of(service_id, environment_id), *waits)
+    return await _read(tx, query.order_by(Deployment.deployed_at, Deployment.id))
+
+
 async def completed_since(
     tx: AsyncConnection, service_id: UUID, environment_id: UUID, requested_at: datetime
 ) -> list[HistoryRow]:

@@ -1,12 +1,12 @@
 """The locks of a change, in the order that the package describes."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, String, and_, cast, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, String, and_, cast, func, literal, null, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.models.catalog import Environment, Release, Service
@@ -31,8 +31,17 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceRow:
+    """A service."""
+
+    id: UUID
+    name: str
+    archived: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseRow:
-    """A release, and why it is marked bad in the environment in question."""
+    """A release."""
 
     id: UUID
     version: str
@@ -41,7 +50,6 @@ class ReleaseRow:
     authors: list[UUID]
     published_at: datetime | None
     irreversible: bool
-    bad_because: str | None
     archived: bool
 
 
@@ -55,6 +63,7 @@ class EnvironmentRow:
     policy_version: int
     policy: Mapping[str, Any] | None
     policy_since: datetime | None
+    archived: bool = False
 
 
 async def hold_pair(
@@ -70,9 +79,17 @@ async def hold_pair_of(tx: AsyncConnection, deployment_id: UUID) -> Pair | None:
     """Take the pair of a deployment; None when there is no such deployment."""
     service_id, environment_id = Deployment.service_id, Deployment.environment_id
     lock = _pair_lock(cast(service_id, String), cast(environment_id, String))
-    statement = select(lock, service_id, environment_id, Deployment.release_id).where(
-        Deployment.id == deployment_id
-    )
+    return await _pair_of(tx, deployment_id, select(lock))
+
+
+async def pair_of(tx: AsyncConnection, deployment_id: UUID) -> Pair | None:
+    """Return the pair of a deployment without taking it."""
+    return await _pair_of(tx, deployment_id, select(null()))
+
+
+async def _pair_of(tx: AsyncConnection, deployment_id: UUID, first: Select[Any]) -> Pair | None:
+    own = (Deployment.service_id, Deployment.environment_id, Deployment.release_id)
+    statement = first.add_columns(*own).where(Deployment.id == deployment_id)
     row = (await tx.execute(statement)).one_or_none()
     return None if row is None else await _held(tx, *row[1:])
 
@@ -80,19 +97,28 @@ async def hold_pair_of(tx: AsyncConnection, deployment_id: UUID) -> Pair | None:
 async def _held(
     tx: AsyncConnection, service_id: UUID, environment_id: UUID, release_id: UUID
 ) -> Pair:
-    """Return the pair with the time now, later than any by which its deployments are ordered.
+    """Return the pair with the time now.
 
-    A clock may go back, as on the way to another machine; an order must not. The statement is one
-    of its own, so that it sees what was committed during the wait for the pair.
+    The statement is one of its own: it sees what was committed during the wait for the pair.
+    """
+    now = await moment(tx, service_id, environment_id)
+    return Pair(service_id, environment_id, release_id, now)
+
+
+async def moment(tx: AsyncConnection, service_id: UUID, environment_id: UUID) -> datetime:
+    """Return the time now, later than any by which the deployments of a pair are ordered.
+
+    A clock may go back, as on the way to another machine; an order must not.
     """
     here = (Deployment.service_id == service_id, Deployment.environment_id == environment_id)
     last = (
         select(func.max(column) + _TICK).where(*here).scalar_subquery()
         for column in (Deployment.deployed_at, Deployment.touched_at)
     )
-    moment = select(func.greatest(func.clock_timestamp(), *last))
-    now: datetime = (await tx.execute(moment)).scalar_one()
-    return Pair(service_id, environment_id, release_id, now)
+    now: datetime = (
+        await tx.execute(select(func.greatest(func.clock_timestamp(), *last)))
+    ).scalar_one()
+    return now
 
 
 def _pair_lock(service: ColumnElement[str], environment: ColumnElement[str]) -> ColumnElement[Any]:
@@ -101,19 +127,19 @@ def _pair_lock(service: ColumnElement[str], environment: ColumnElement[str]) -> 
 
 
 async def hold_releases(
-    tx: AsyncConnection,
-    release_ids: Collection[UUID],
-    environment_id: UUID,
-    *,
-    to_change: bool = False,
+    tx: AsyncConnection, release_ids: Collection[UUID], *, to_change: bool = False
 ) -> dict[UUID, ReleaseRow]:
-    """Keep the releases as they are, or for this change alone if it may set their status."""
-    bad = (
-        select(ReleaseMark.reason)
-        .where(marked_bad(Release.id, environment_id))
-        .limit(1)
-        .scalar_subquery()
-    )
+    """Keep the releases as they are, or for this change alone if it may set their status.
+
+    What marks say of them stays as it is too, since who makes or clears one holds the release.
+    """
+    return await releases(tx, release_ids, hold=True, to_change=to_change)
+
+
+async def releases(
+    tx: AsyncConnection, release_ids: Collection[UUID], *, hold: bool, to_change: bool = False
+) -> dict[UUID, ReleaseRow]:
+    """Return the releases, which the transaction keeps if it shall `hold` them."""
     statement = (
         select(
             Release.id,
@@ -123,18 +149,31 @@ async def hold_releases(
             Release.authors,
             Release.published_at,
             Release.irreversible,
-            bad,
             Release.archived_at.is_not(None),
         )
         .where(Release.id.in_(release_ids))
         .order_by(Release.id)
-        .with_for_update(read=not to_change, key_share=to_change, of=Release)
     )
+    if hold:
+        statement = statement.with_for_update(read=not to_change, key_share=to_change, of=Release)
     rows = (await tx.execute(statement)).all()
     held = {row[0]: ReleaseRow(*row) for row in rows}
     for missing in set(release_ids) - held.keys():  # deleted since it was found by its name
         raise ResourceNotFound(resource_type="release", resource=missing)
     return held
+
+
+async def bad_releases(
+    tx: AsyncConnection, release_ids: Collection[UUID], environment_id: UUID
+) -> dict[UUID, str]:
+    """Return why each of the releases that this change holds is marked bad in the environment.
+
+    A statement of its own: the one that waited for the releases sees what was before the wait.
+    """
+    statement = select(ReleaseMark.release_id, ReleaseMark.reason).where(
+        ReleaseMark.release_id.in_(release_ids), marked_bad(ReleaseMark.release_id, environment_id)
+    )
+    return {row.release_id: row.reason for row in (await tx.execute(statement)).all()}
 
 
 def marked_bad(release_id: Any, environment_id: Any) -> ColumnElement[bool]:  # noqa: ANN401
@@ -151,12 +190,22 @@ def marked_bad(release_id: Any, environment_id: Any) -> ColumnElement[bool]:  # 
 
 async def hold_service(tx: AsyncConnection, service_id: UUID) -> None:
     """Keep the service as it is; raises ResourceArchived for one that was put away."""
-    statement = select(Service.name, Service.archived_at).where(Service.id == service_id)
-    row = (await tx.execute(statement.with_for_update(read=True))).one_or_none()
+    held = await service(tx, service_id, hold=True)
+    if held.archived:
+        raise ResourceArchived(resource_type="service", resource=held.name)
+
+
+async def service(tx: AsyncConnection, service_id: UUID, *, hold: bool) -> ServiceRow:
+    """Return the service, which the transaction keeps if it shall `hold` it."""
+    statement = select(Service.id, Service.name, Service.archived_at.is_not(None)).where(
+        Service.id == service_id
+    )
+    if hold:
+        statement = statement.with_for_update(read=True)
+    row = (await tx.execute(statement)).one_or_none()
     if row is None:  # deleted since it was found by the name of its release
         raise ResourceNotFound(resource_type="service", resource=service_id)
-    if row.archived_at is not None:
-        raise ResourceArchived(resource_type="service", resource=row.name)
+    return ServiceRow(*row)
 
 
 async def hold_environment(tx: AsyncConnection, environment_id: UUID) -> EnvironmentRow:
@@ -164,6 +213,18 @@ async def hold_environment(tx: AsyncConnection, environment_id: UUID) -> Environ
 
     Raises ResourceArchived for one that was put away: nothing there is unfinished, and nothing
     new may begin.
+    """
+    held = await environment(tx, environment_id, hold=True)
+    if held.archived:
+        raise ResourceArchived(resource_type="environment", resource=held.name)
+    return held
+
+
+async def environment(tx: AsyncConnection, environment_id: UUID, *, hold: bool) -> EnvironmentRow:
+    """Return the environment, which the transaction keeps if it shall `hold` it.
+
+    The version may have been published while this waited. Then the environment is as it is now,
+    but a policy that was not there before the wait is not found, and has to be read again.
     """
     statement = (
         select(
@@ -173,7 +234,7 @@ async def hold_environment(tx: AsyncConnection, environment_id: UUID) -> Environ
             Environment.policy_version,
             EnvironmentPolicy.policy,
             EnvironmentPolicy.created_at,
-            Environment.archived_at,
+            Environment.archived_at.is_not(None),
         )
         .outerjoin(
             EnvironmentPolicy,
@@ -183,16 +244,43 @@ async def hold_environment(tx: AsyncConnection, environment_id: UUID) -> Environ
             ),
         )
         .where(Environment.id == environment_id)
-        .with_for_update(read=True, of=Environment)
     )
+    if hold:
+        statement = statement.with_for_update(read=True, of=Environment)
     row = (await tx.execute(statement)).one_or_none()
     if row is None:  # deleted since it was found by its name
         raise ResourceNotFound(resource_type="environment", resource=environment_id)
-    *known, archived_at = row
-    environment = EnvironmentRow(*known)
-    if archived_at is not None:
-        raise ResourceArchived(resource_type="environment", resource=environment.name)
-    return environment
+    found = EnvironmentRow(*row)
+    if found.policy is None and found.policy_version > 0:
+        return await _with_policy(tx, found)
+    return found
+
+
+async def hold_environments(tx: AsyncConnection, environment_id: UUID | None = None) -> datetime:
+    """Take an environment, or all of them, so that nothing starts there meanwhile.
+
+    Returns the moment from which a restriction made now holds: later than all starts that did not
+    mind it, also when the clock has gone back since, as on the way to another machine.
+    """
+    held = select(Environment.id).order_by(Environment.id).with_for_update(key_share=True)
+    started = select(func.max(Deployment.started_at) + _TICK)
+    if environment_id is not None:
+        held = held.where(Environment.id == environment_id)
+        started = started.where(Deployment.environment_id == environment_id)
+    if not (await tx.execute(held)).all() and environment_id is not None:
+        raise ResourceNotFound(resource_type="environment", resource=environment_id)
+    moment = select(func.greatest(func.clock_timestamp(), started.scalar_subquery()))
+    now: datetime = (await tx.execute(moment)).scalar_one()
+    return now
+
+
+async def _with_policy(tx: AsyncConnection, found: EnvironmentRow) -> EnvironmentRow:
+    statement = select(EnvironmentPolicy.policy, EnvironmentPolicy.created_at).where(
+        EnvironmentPolicy.environment_id == found.id,
+        EnvironmentPolicy.policy_version == found.policy_version,
+    )
+    policy, since = (await tx.execute(statement)).one()
+    return replace(found, policy=policy, policy_since=since)
 
 
 async def hold_people(

@@ -1,13 +1,14 @@
 """From what callers write to what is meant: names, in any case, or ids."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final, Literal
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.db.models.catalog import Environment, Release, Service
+from shared.db.models.catalog import Environment, Release, Service, Team
 from shared.db.models.identity import User
 from shared.errors import ResourceNotFound
 from shared.ids import parse_id
@@ -40,6 +41,23 @@ class NamedPerson:
     role: str
     active: bool
     kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedThing:
+    """A service, a team or an environment found by its name or id."""
+
+    id: UUID
+    name: str
+    archived: bool
+
+
+ThingKind = Literal["service", "team", "environment"]
+_THINGS: Final[Mapping[ThingKind, type[Service | Team | Environment]]] = {
+    "service": Service,
+    "team": Team,
+    "environment": Environment,
+}
 
 
 async def release(tx: AsyncConnection, reference: str) -> NamedRelease:
@@ -99,6 +117,29 @@ async def people(tx: AsyncConnection, references: Collection[str]) -> list[Named
         if reference.lower() not in found:
             raise ResourceNotFound(resource_type="user", resource=reference)
     return list({found[name].id: found[name] for name in names}.values())
+
+
+async def each(
+    tx: AsyncConnection, kind: ThingKind, references: Collection[str]
+) -> list[NamedThing]:
+    """Find all these things of a kind, each once; raises for the first unknown one."""
+    if not references:
+        return []
+    table = _THINGS[kind]
+    wanted = {reference: parse_id(reference) or reference.lower() for reference in references}
+    ids = [key for key in wanted.values() if isinstance(key, UUID)]
+    names = [key for key in wanted.values() if isinstance(key, str)]
+    statement = select(table.id, table.name, table.archived_at.is_not(None)).where(
+        or_(table.id.in_(ids), func.lower(table.name).in_(names))
+    )
+    found: dict[UUID | str, NamedThing] = {}
+    for row in (await tx.execute(statement)).all():
+        thing = NamedThing(*row)
+        found |= {thing.id: thing, thing.name.lower(): thing}
+    for reference, key in wanted.items():
+        if key not in found:
+            raise ResourceNotFound(resource_type=kind, resource=reference)
+    return list({found[key].id: found[key] for key in wanted.values()}.values())
 
 
 def _matches(id_column: object, name_column: object, reference: str) -> ColumnElement[bool]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-from sqlalchemy import and_, case, func, insert, select, update
+from sqlalchemy import and_, bindparam, case, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -137,6 +137,20 @@ async def postpone_decision(
     """
     await tx.execute(
         update(Deployment).where(Deployment.id == deployment_id).values(decide_by=decide_by)
+    )
+
+
+async def postpone_decisions(tx: AsyncConnection, moments: Mapping[UUID, datetime | None]) -> None:
+    """Set when to look again at several deployments, as far as they still wait."""
+    if not moments:
+        return
+    statement = (
+        update(Deployment)
+        .where(Deployment.id == bindparam("waiting"), Deployment.status == "pending")
+        .values(decide_by=bindparam("moment"))
+    )
+    await tx.execute(
+        statement, [{"waiting": key, "moment": moment} for key, moment in moments.items()]
     )
 
 

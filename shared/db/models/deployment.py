@@ -81,10 +81,18 @@ class Deployment(Versioned, Schema):
             "touched_at",
             postgresql_where=text("touched_at IS NOT NULL"),
         ),
+        Index(
+            "ix_deployments_waiting",
+            "service_id",
+            "environment_id",
+            "deployed_at",
+            postgresql_where=text("status = 'pending'"),
+        ),
         Index(None, "environment_id"),
         Index(None, "deployed_by"),
         Index(None, "status"),
         Index(None, "deployed_at"),
+        Index(None, "started_at"),
         *(
             Index(None, name, postgresql_where=text(f"{name} IS NOT NULL"))
             for name in ("rollback_of", "rolled_back_by", "superseded_by")
@@ -101,6 +109,7 @@ class Deployment(Versioned, Schema):
             name="completed",
         ),
         CheckConstraint("(kind = 'rollback') = (rollback_of IS NOT NULL)", name="rollback"),
+        CheckConstraint("not_before < start_by", name="start_times"),
     )
 
     release_id: Mapped[UUID]
@@ -118,6 +127,8 @@ class Deployment(Versioned, Schema):
     completed_at: Mapped[datetime | None]
     completed_seq: Mapped[int | None] = mapped_column(BigInteger)
     decide_by: Mapped[datetime | None]
+    not_before: Mapped[datetime | None]
+    start_by: Mapped[datetime | None]
     failure_cause: Mapped[str | None]
     failure_class: Mapped[str | None]
     status_reason: Mapped[str] = mapped_column(server_default=EMPTY)
@@ -127,7 +138,10 @@ class Deployment(Versioned, Schema):
 
 
 class Approval(Row, Schema):
-    """One person asked to decide, or having decided; a decision is bound to digest and policy."""
+    """One person asked to decide, or having decided; a decision is bound to what it is about.
+
+    `overrides_version` is how many overrides the deployment had when it was given.
+    """
 
     __tablename__ = "approvals"
     __table_args__ = (
@@ -160,6 +174,7 @@ class Approval(Row, Schema):
     approver_role: Mapped[str | None]
     artifact_digest: Mapped[str | None]
     policy_version: Mapped[int | None] = mapped_column(BigInteger)
+    overrides_version: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
 
 class Rollback(Row, Schema):
@@ -237,8 +252,11 @@ class PipelineStage(Row, Schema):
     completed_at: Mapped[datetime | None]
 
 
-class EnvironmentPolicy(Row, Schema):
-    """One version of an environment's policy."""
+class EnvironmentPolicy(Versioned, Schema):
+    """One version of an environment's policy.
+
+    All of an environment are one aggregate, whose version is the highest `row_version` of them.
+    """
 
     __tablename__ = "environment_policies"
     __table_args__ = (
@@ -252,9 +270,10 @@ class EnvironmentPolicy(Row, Schema):
     policy_version: Mapped[int] = mapped_column(BigInteger)
     policy: Mapped[Any] = mapped_column(JSONB)
     published_by: Mapped[UUID | None] = mapped_column(_restrict("users.id"))
+    reason: Mapped[str] = mapped_column(server_default=EMPTY)
 
 
-class ReleaseMark(Row, Schema):
+class ReleaseMark(Versioned, Schema):
     """A release marked bad in an environment, or everywhere when `environment_id` is NULL."""
 
     __tablename__ = "release_marks"
@@ -271,6 +290,7 @@ class ReleaseMark(Row, Schema):
         Index(None, "marked_by"),
         Index(None, "deployment_id"),
         Index(None, "cleared_by"),
+        Index(None, "created_at"),
         CheckConstraint("(cleared_at IS NULL) = (cleared_by IS NULL)", name="cleared"),
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from shared.ids import new_id
 from tests.support.database import Databases
 from tests.support.deployments import World, running_world
 
@@ -29,6 +30,24 @@ async def world(
 async def own_world(database_url: str, tmp_path: Path) -> AsyncIterator[World]:
     async with running_world(database_url, tmp_path) as running:
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def place(world: World) -> AsyncIterator[str]:
+    """An environment of this test alone, first in the promotion order as long as it lasts."""
+    name = f"place-{new_id()}"
+    world.environments[name] = new_id()
+    await world.insert(
+        "environments",
+        id=world.environments[name],
+        name=name,
+        environment_type="dev",
+        promotion_order=0,
+    )
+    yield name
+    await world.database.execute(
+        "UPDATE environments SET archived_at = now() WHERE name = $1", name
+    )
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from shared.errors import (
 )
 from shared.ids import new_id
 from tests.support.deployments import World
+from tests.support.publishing import publish
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -29,11 +30,14 @@ async def outcomes(calls: Sequence[Awaitable[object]]) -> tuple[list[object], li
     return [result for result in done if not isinstance(result, BaseException)], refused
 
 
-async def test_of_twenty_starts_one_gets_the_slot(world: World, app: str) -> None:
+async def test_of_twenty_starts_one_gets_the_slot(world: World, app: str, place: str) -> None:
+    await publish(world, place, pb.Policy(queue=pb.QUEUE_MODE_QUEUE))
     waiting = []
     for number in range(20):
         release = await world.release(f"{app}@{number}")
-        waiting.append((await world.create(release, "dev")).id)
+        waiting.append((await world.create(release, place)).id)
+    # Then nobody stands in line, and whoever comes first has the slot.
+    await publish(world, place, pb.Policy(queue=pb.QUEUE_MODE_SUPERSEDE))
     started, refused = await outcomes([world.start(deployment) for deployment in waiting])
     assert len(started) == 1
     assert all(isinstance(error, SlotTaken) for error in refused)

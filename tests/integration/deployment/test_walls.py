@@ -69,8 +69,8 @@ async def test_whoever_goes_past_the_lock_cannot_take_the_slot(
     world: World, app: str, service_database: Database
 ) -> None:
     first = await world.create(await world.release(f"{app}@1"), "dev")
-    other = await world.create(await world.release(f"{app}@2"), "dev")
     await world.start(first.id)
+    other = await world.create(await world.release(f"{app}@2"), "dev")
     seen = Seen(UUID(other.id))
     with pytest.raises(SlotTaken):
         async with service_database.transaction() as tx:

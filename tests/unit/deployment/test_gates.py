@@ -38,7 +38,10 @@ READY = GateFacts(
     release=RELEASE,
     approval=APPROVED,
     current=OLD,
-    predecessors=(Predecessor("dev", completed=True), Predecessor("staging", completed=True)),
+    predecessors=(
+        Predecessor("dev", completed=True, live_since=START - HOUR),
+        Predecessor("staging", completed=True, live_since=START - HOUR),
+    ),
 )
 BUSY = Occupant(uid(5), DeploymentStatus.PAUSED)
 
@@ -91,6 +94,12 @@ def test_downgrade_is_refused_with_the_way_to_ask_for_it() -> None:
     assert "allow_downgrade" in answer.unblock
 
 
+def test_a_draft_is_refused_with_the_call_that_publishes_it() -> None:
+    facts = replace(READY, release=replace(RELEASE, status=ReleaseStatus.DRAFT))
+
+    assert evaluate(facts, START)[0].unblock == "Publish it with PublishRelease."
+
+
 @pytest.mark.parametrize(
     ("completed", "rolled_back", "kind"),
     list(product((True, False), (True, False), DeploymentKind)),
@@ -114,7 +123,7 @@ def test_first_environment_has_no_order() -> None:
 
 
 def test_request_is_refused_by_what_no_waiting_cures() -> None:
-    missing = (Predecessor("staging", completed=False),)
+    missing = (Predecessor("staging", completed=False, live_since=START - HOUR),)
     waiting = asked(EnvironmentType.PROD, PEOPLE)
     facts = replace(READY, predecessors=missing, occupant=BUSY, approval=waiting)
 
@@ -178,7 +187,7 @@ def test_approved_gate_says_how_long_and_an_expired_one_what_to_do() -> None:
 
 def test_only_an_unsatisfied_gate_is_overridden() -> None:
     overridden = frozenset({Gate.RELEASE, Gate.PROMOTION_ORDER})
-    missing = (Predecessor("staging", completed=False),)
+    missing = (Predecessor("staging", completed=False, live_since=START - HOUR),)
     facts = replace(READY, predecessors=missing, overridden=overridden)
 
     assert state_of(Gate.PROMOTION_ORDER, facts) is GateStatus.OVERRIDDEN

@@ -1,0 +1,30 @@
+"""Times in messages."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+_FIRST: Final = datetime.min.replace(microsecond=1, tzinfo=UTC)
+_LAST: Final = datetime.max.replace(microsecond=999_998, tzinfo=UTC)
+
+
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """Return a time for a message, None for none."""
+    if moment is None:
+        return None
+    made = Timestamp()
+    made.FromDatetime(moment)
+    return made
+
+
+def moment(request: Message, name: str) -> datetime | None:
+    """Return the time in a field of a request that was checked, None when it is absent.
+
+    The two ends of time are brought in by a microsecond: the driver takes them for infinity.
+    """
+    if not request.HasField(name):
+        return None
+    sent: Timestamp = getattr(request, name)
+    return min(max(sent.ToDatetime(UTC), _FIRST), _LAST)

@@ -1,0 +1,40 @@
+"""DeploymentService: the RPCs of all kinds of resources, and the comparison with the ledger."""
+
+from release_manager.deployment.v1 import deployment_pb2 as pb
+from release_manager.deployment.v1 import deployment_pb2_grpc
+
+from services.deployment.messages_answers import reconciled
+from services.deployment.servicer.deployments import DeploymentRpcs
+from services.deployment.servicer.explaining import ExplainingRpcs
+from services.deployment.servicer.marks import MarkRpcs
+from services.deployment.servicer.policies import PolicyRpcs
+from services.deployment.servicer.reading import ReadingRpcs
+from services.deployment.servicer.rpcs import Context
+from shared.db.engine import Database
+from shared.outbox.change import Changes
+from shared.outbox.reconcile import Reconciler
+from shared.rpc.pages import Paging
+
+
+class DeploymentServicer(
+    DeploymentRpcs,
+    ReadingRpcs,
+    ExplainingRpcs,
+    PolicyRpcs,
+    MarkRpcs,
+    deployment_pb2_grpc.DeploymentServiceServicer,
+):
+    """Deploys, approves, drives, rolls back, and tells what runs where and under which rules."""
+
+    def __init__(
+        self, db: Database, changes: Changes, paging: Paging, reconciler: Reconciler
+    ) -> None:
+        """Read from `db`, change through `changes`."""
+        super().__init__(db, changes, paging)
+        self._reconciler = reconciler
+
+    async def ReconcileAudit(
+        self, _request: pb.ReconcileAuditRequest, _: Context
+    ) -> pb.ReconcileAuditResponse:
+        """Compare every version with the ledger and send again what is missing."""
+        return reconciled(await self._reconciler.reconcile())
