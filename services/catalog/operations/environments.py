@@ -20,6 +20,8 @@ _USED = {
     "fk_runbook_versions_environment_id": "a version of a runbook",
     "fk_runbook_executions_environment_id": "an execution of a runbook",
     "fk_release_marks_environment_id": "a mark of a release",
+    "fk_locks_environment_id": "a lock",
+    "fk_freeze_window_subjects_environment_id": "a freeze window",
 }
 
 

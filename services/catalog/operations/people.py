@@ -46,6 +46,9 @@ USED_BY: Mapping[str, str] = {
     "fk_environment_policies_published_by": "a deployment policy",
     "fk_release_marks_marked_by": "a mark on a release",
     "fk_release_marks_cleared_by": "a mark on a release",
+    "fk_locks_locked_by": "a lock",
+    "fk_locks_released_by": "a lock",
+    "fk_gate_overrides_author_id": "an override of a gate",
     "fk_audit_logs_user_id": _AUDIT_TRAIL,
 }
 

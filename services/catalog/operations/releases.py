@@ -224,5 +224,5 @@ async def _to_change(change: Change, reference: str, etag: str) -> Release:
 async def _refuse_in_use(change: Change, release: Release) -> None:
     environment = await releases.where_unfinished(change.tx, release)
     if environment is not None:
-        use = "being deployed or waiting to be"
+        use = "being deployed, or about to be,"
         raise ReleaseInUse(release=release.name, use=use, environment=environment)

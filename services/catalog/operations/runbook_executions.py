@@ -125,10 +125,13 @@ async def page(db: Database, choice: ExecutionChoice, at: PageRequest) -> Page[R
     async with db.snapshot() as tx:
         runbook = await resolving.runbook(tx, choice.runbook) if choice.runbook else None
         service = await resolving.service(tx, choice.service) if choice.service else None
+        deployment_id = parse_id(choice.deployment_id)
+        if deployment_id and not await runbook_executions.has_deployment(tx, deployment_id):
+            raise ResourceNotFound(resource_type="deployment", resource=choice.deployment_id)
         chosen = ExecutionFilter(
             runbook_id=runbook.id if runbook else None,
             service_id=service.id if service else None,
-            deployment_id=parse_id(choice.deployment_id),
+            deployment_id=deployment_id,
         )
         return await runbook_executions.listed(tx, chosen, at)
 

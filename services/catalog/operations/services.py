@@ -27,6 +27,8 @@ KIND = "service"
 _USED = {
     "fk_releases_service_id": "a release",
     "fk_runbooks_service_id": "a runbook",
+    "fk_locks_service_id": "a lock",
+    "fk_freeze_window_subjects_service_id": "a freeze window",
     "fk_service_dependencies_needs_id": "another service, which needs it",
 }
 

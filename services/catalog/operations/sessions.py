@@ -20,7 +20,7 @@ from shared.errors import LoginRefused, NotPermitted, ResourceNotFound, TokenRej
 from shared.identity.access_tokens import AccessToken, AccessTokens
 from shared.identity.actor import Actor, ActorKind, Role
 from shared.identity.opaque_tokens import OpaqueToken, digest_of, new_refresh_token
-from shared.ids import new_id
+from shared.ids import new_id, parse_id
 from shared.outbox.change import Change
 from shared.outbox.events import Category, Event
 
@@ -98,13 +98,16 @@ class Sessions:
     async def page(self, db: Database, actor: Actor, user: str, at: PageRequest) -> Page[Session]:
         """Return a page of the caller's sessions that are not over, or of another user's.
 
-        Raises ResourceNotFound, and NotPermitted for somebody else's unless the caller is an admin.
+        Raises ResourceNotFound for an admin, and NotPermitted for anybody else who names another
+        user, whether there is such a one or not.
         """
+        own = not user or parse_id(user) == actor.user_id
+        if not own and user.lower() != actor.username.lower() and actor.role < Role.ADMIN:
+            raise _not_theirs()
         async with db.snapshot() as tx:
             found = await resolving.user(tx, user or str(actor.user_id))
-            if found.id != actor.user_id and actor.role < Role.ADMIN:
-                because = "they are somebody else's; ask an admin"
-                raise NotPermitted(action="list these sessions", because=because)
+            if found.id != actor.user_id and actor.role < Role.ADMIN:  # a name may look like an id
+                raise _not_theirs()
             now = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
             return await store.listed(tx, found.id, now - self.lifetime, at)
 
@@ -122,6 +125,11 @@ class Sessions:
             expires_at=ends_at,
         )
         return Started(user, self._tokens.issue(user.id, session_id), refresh, ends_at)
+
+
+def _not_theirs() -> NotPermitted:
+    because = "they are somebody else's; ask an admin"
+    return NotPermitted(action="list these sessions", because=because)
 
 
 async def end(change: Change) -> None:

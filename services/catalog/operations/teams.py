@@ -15,7 +15,11 @@ from shared.errors import ResourceExists, ResourceReferenced
 from shared.outbox.change import Change
 
 KIND = "team"
-_USED = {"fk_services_team_id": "a service", "fk_users_team_id": "a person"}
+_USED = {
+    "fk_services_team_id": "a service",
+    "fk_users_team_id": "a person",
+    "fk_freeze_window_subjects_team_id": "a freeze window",
+}
 
 
 @dataclass(frozen=True, slots=True)
