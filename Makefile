@@ -88,9 +88,16 @@ pytest: $(DEV) ## Run all tests, or those in ARGS="tests/unit -k rollback"
 faults: $(DEV) ## Kill, cut off and tamper for long, as HAMMER_SECONDS=600 and others in the Makefile say
 	HAMMER_SECONDS=$${HAMMER_SECONDS:-600} LEDGER_TAMPERINGS=$${LEDGER_TAMPERINGS:-1000} \
 		FOLLOW_ENTRIES=$${FOLLOW_ENTRIES:-500000} FOLLOW_WRITERS=8 FOLLOW_RESTARTS=5 \
-		EXPORT_ENTRIES=$${EXPORT_ENTRIES:-1000000} FAULT_POINTS=all PYTHONHASHSEED=0 \
+		EXPORT_ENTRIES=$${EXPORT_ENTRIES:-1000000} TRICKLE_SECONDS=$${TRICKLE_SECONDS:-120} \
+		EXPLAINED_SITUATIONS=$${EXPLAINED_SITUATIONS:-500} \
+		FAULT_POINTS=all CORPUS_MUTATIONS=$${CORPUS_MUTATIONS:-2500} \
+		FOUR_EYES_RACES=$${FOUR_EYES_RACES:-10000} PYTHONHASHSEED=0 \
 		$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/faults \
-		tests/integration/audit/test_tampering.py $(ARGS)
+		tests/integration/audit/test_tampering.py tests/rpc/test_bad_input.py \
+		tests/integration/deployment/test_explanations_agree.py $(ARGS)
+	@# Alone, because it compares times.
+	LOGINS_OF_A_KIND=$${LOGINS_OF_A_KIND:-200} LOGINS_BCRYPT_ROUNDS=12 \
+		$(BIN)/pytest tests/security/test_no_enumeration.py
 
 .PHONY: bench
 bench: $(DEV) ## Measure what is claimed, or what ARGS="appends unary" names

@@ -4,19 +4,21 @@ from collections.abc import Iterator
 
 import pytest
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
-from release_manager.audit.v1 import audit_pb2
+from release_manager.audit.v1 import audit_pb2, retention_pb2
 from release_manager.catalog.v1 import catalog_pb2
 from release_manager.common.v1 import access_pb2
 from release_manager.common.v1.audit_receipt_pb2 import AuditReceipt
-from release_manager.deployment.v1 import deployment_pb2
+from release_manager.deployment.v1 import deployment_pb2, restrictions_pb2
 from release_manager.identity.v1 import identity_pb2
 
-READS = (
-    *("BatchGet", "Compare", "Explain", "Export", "Follow", "Get", "List", "Plan", "Suggest"),
-    *("Verify", "Watch", "WhoAmI"),
-)
-# The ledger itself: it keeps no outbox, and its event id is its request id.
-LEDGER_WRITES = {"LogAction", "LogActions"}
+from tests.support.manners import READING_VERBS
+
+# The ledger itself keeps no outbox: the entry is part of the change. The id of an event is its
+# request id, and what is erased, dropped or held is so only once.
+LEDGER_WRITES = {
+    *("LogAction", "LogActions"),
+    *("RedactAuditLog", "RetireAuditLogs", "CreateLegalHold", "ReleaseLegalHold"),
+}
 # A repair that may be repeated at any time and makes no entries of its own.
 REPAIRS = {"ReconcileAudit"}
 # An end that is the same however often it is asked for, and a change that no password allows twice.
@@ -24,7 +26,10 @@ REPEATABLE = {"Logout", "ChangePassword"}
 
 
 def _methods() -> Iterator[MethodDescriptor]:
-    for module in (audit_pb2, catalog_pb2, deployment_pb2, identity_pb2):
+    for module in (
+        *(audit_pb2, retention_pb2, catalog_pb2, deployment_pb2, restrictions_pb2),
+        identity_pb2,
+    ):
         for service in module.DESCRIPTOR.services_by_name.values():
             yield from service.methods
 
@@ -33,7 +38,7 @@ METHODS = list(_methods())
 CHANGES = [
     method
     for method in METHODS
-    if not method.name.startswith(READS) and method.name not in LEDGER_WRITES
+    if not method.name.startswith(READING_VERBS) and method.name not in LEDGER_WRITES
 ]
 
 

@@ -18,7 +18,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from release_manager.audit.v1 import audit_pb2_grpc, retention_pb2_grpc
 from release_manager.catalog.v1 import catalog_pb2_grpc
-from release_manager.deployment.v1 import deployment_pb2_grpc
+from release_manager.deployment.v1 import deployment_pb2_grpc, restrictions_pb2_grpc
 from release_manager.identity.v1 import identity_pb2_grpc
 
 import services
@@ -30,6 +30,9 @@ GENERATED = {
     "release_manager.catalog.v1.CatalogService": catalog_pb2_grpc.CatalogServiceServicer,
     "release_manager.deployment.v1.DeploymentService": (
         deployment_pb2_grpc.DeploymentServiceServicer
+    ),
+    "release_manager.deployment.v1.RestrictionService": (
+        restrictions_pb2_grpc.RestrictionServiceServicer
     ),
     "release_manager.identity.v1.IdentityService": identity_pb2_grpc.IdentityServiceServicer,
 }

@@ -22,6 +22,7 @@ from tests.support.platform import (
     DEPLOYMENT,
     ENDLESS,
     IDENTITY,
+    RESTRICTIONS,
     RETENTION,
     Platform,
     product_methods,
@@ -38,6 +39,7 @@ ADDRESSES = {
     IDENTITY: "catalog",
     CATALOG: "catalog",
     DEPLOYMENT: "deployment",
+    RESTRICTIONS: "deployment",
 }
 # A person's session is not ended by a program's log-out, and nobody has this refresh token.
 # No month is old enough to be dropped.

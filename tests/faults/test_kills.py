@@ -114,15 +114,20 @@ async def assert_one_entry_each(stubs: Stubs, deployments: list[str]) -> None:
          WHERE producer = 'deployment' GROUP BY aggregate
         """
     )
-    rows = await stubs.database.fetchval("SELECT count(*) FROM deployments WHERE row_version > 0")
+    rows = await stubs.database.fetch(
+        "SELECT id::text, row_version FROM deployments WHERE row_version > 0"
+    )
+    versions = {row["id"]: row["row_version"] for row in rows}
     leaves = await stubs.database.fetchrow(
         "SELECT count(*), min(leaf_index), max(leaf_index), count(DISTINCT leaf_index)"
         " FROM audit_logs"
     )
     assert len(set(deployments)) == CHANGES
-    assert rows == CHANGES
+    assert versions.keys() == set(deployments)
+    # Each but the newest was superseded by the next one, which is a change of its own.
+    assert sorted(versions.values()) == [1, *[2] * (CHANGES - 1)]
     assert {entry["aggregate"]: entry["entries"] for entry in entries} == {
-        f"deployment:{deployment}": 1 for deployment in deployments
+        f"deployment:{deployment}": version for deployment, version in versions.items()
     }
     assert leaves is not None
     assert (leaves[1], leaves[2], leaves[3]) == (0, leaves[0] - 1, leaves[0])

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
@@ -33,11 +33,12 @@ from tests.support.corpus import (
     cases,
 )
 from tests.support.corpus_values import TEXTS
+from tests.support.every_rpc import EveryRpc
+from tests.support.named_fields import names_the_field
 from tests.support.platform import AUDIT, CATALOG, IDENTITY, RETENTION, Platform, product_methods
-from tests.support.raw_calls import Answer, Metadata, some_at_a_time
+from tests.support.raw_calls import Answer, some_at_a_time
 from tests.support.rows import RECORDS, changed, fingerprints
 from tests.support.things_made import event
-from tests.support.valid_requests import valid_requests
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
@@ -62,6 +63,11 @@ NOT_OK = {
 # After so many wrong passwords the right one has to wait like any other.
 IN_TIME = {LOGIN: frozenset({Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED})}
 
+KINDS = ("ErrorInfo", "BadRequest", "RetryInfo", "PreconditionFailure")
+# What callers are told; never DebugInfo, which is for stack traces.
+DETAILS = {f"google.rpc.{name}" for name in KINDS}
+NEVER = {Code.UNKNOWN, Code.INTERNAL, Code.DATA_LOSS, Code.UNIMPLEMENTED}
+LEAST_ERRORS_OF_A_METHOD = 10
 # What no caller may read: SQL, files, classes, exceptions, addresses in memory, hashes.
 INSIDE = re.compile(
     r"""\b(SELECT|INSERT\ INTO|UPDATE|DELETE\ FROM)\s.*\b(FROM|VALUES|SET|WHERE)\b
@@ -76,36 +82,21 @@ INSIDE = re.compile(
 
 
 @dataclass
-class Corpus:
-    """The running product, a valid request for each method, and who makes it."""
+class Corpus(EveryRpc):
+    """The running product with a valid request for each method, and the errors that were read."""
 
-    platform: Platform
-    requests: Mapping[str, Message]
-    admin: Metadata
-    writer: Metadata
-    program: Metadata
-
-    def caller(self, method: str) -> Metadata:
-        """Return who may make a call: the ledger is written by programs, and a person's session
-        must not be ended by the cases of Logout, nor its password be changed."""
-        if method in {LOGOUT, CHANGE_PASSWORD}:
-            return self.program
-        return self.writer if self.is_written_by_programs(method) else self.admin
-
-    @staticmethod
-    def is_written_by_programs(method: str) -> bool:
-        return method.split("/")[2] in {"LogAction", "LogActions", "GetAggregateSequences"}
+    read: Counter[tuple[str, Code]] = field(default_factory=Counter)
 
     async def answer(self, case: Case) -> Answer:
-        return await self.platform.ask(case.method, case.raw, self.caller(case.method))
+        answer = await self.platform.ask(case.method, case.raw, self.caller(case.method))
+        if not answer.ok:
+            self.read[case.method, answer.code] += 1
+        return answer
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def corpus(platform: Platform) -> Corpus:
-    admin = await platform.person("admin")
-    writer = await platform.program("viewer", "audit.write", "on_behalf_of")
-    program = await platform.program("admin")
-    return Corpus(platform, await valid_requests(platform, admin, writer), admin, writer, program)
+    return await Corpus.of(platform)
 
 
 async def test_there_is_a_valid_request_for_every_method(corpus: Corpus) -> None:
@@ -129,6 +120,24 @@ async def test_bad_input(corpus: Corpus, method: str) -> None:
     after = await fingerprints(platform.database_url, without=excluded)
     assert changed(before, after) == {}
     assert platform.errors == []
+
+
+async def test_the_errors_that_were_read_are_as_many_as_it_looks(corpus: Corpus) -> None:
+    """Every sentence of every error of the cases above was searched for what is of the inside."""
+    codes = {code for _method, code in corpus.read}
+    assert not codes & NEVER
+    methods = {method for method, _code in corpus.read}
+    assert methods
+    assert corpus.read.total() > LEAST_ERRORS_OF_A_METHOD * len(methods)
+    said = ", ".join(f"{code.name} {count}" for code, count in of_codes(corpus.read).most_common())
+    print(f"{corpus.read.total():,} errors of {len(methods)} methods read: {said}")  # noqa: T201
+
+
+def of_codes(read: Counter[tuple[str, Code]]) -> Counter[Code]:
+    counted: Counter[Code] = Counter()
+    for (_method, code), count in read.items():
+        counted[code] += count
+    return counted
 
 
 @pytest.mark.parametrize("taken_away", ["check", "_decode"])
@@ -186,16 +195,23 @@ def complaint(case: Case, answer: Answer, as_ever: Answer) -> str:
             pass
     if answer.code not in allowed | case.codes:
         return "wrong code"
-    if answer.ok:
-        return ""
+    return "" if answer.ok else wrongly_said(case, answer)
+
+
+def wrongly_said(case: Case, answer: Answer) -> str:
+    """Return what is wrong with how a call was refused, or nothing."""
     if not answer.reason or answer.domain != DOMAIN:
         return "no ErrorInfo"
+    if not names_the_field(case, answer):
+        return f"names {list(answer.fields)[:3]}"
+    if not set(answer.details) <= DETAILS:
+        return "a detail that callers should not see"
     return "tells of the inside" if INSIDE.search(without_echo(case, answer)) else ""
 
 
 def without_echo(case: Case, answer: Answer) -> str:
     """Return everything that an answer says but what it repeats of the request."""
-    said = " ".join([answer.text, *answer.facts.values(), *answer.fields])
+    said = " ".join([answer.text, *answer.said])
     return said.replace(case.value, "") if case.value else said
 
 
@@ -301,13 +317,14 @@ def appended(method: str, answer: Answer) -> int:
 
 
 async def entries(corpus: Corpus) -> int:
-    """Return how many entries the ledger has, but for those that it writes about refused calls
-    and reused event ids, which come a moment later, and about who reads it."""
+    """Return how many entries the ledger has, but for those about denied calls and reused event
+    ids, which come a moment later, and about who reads it."""
     connection = await asyncpg.connect(driver_url(corpus.platform.database_url))
     try:
         counted: int = await connection.fetchval(
             "SELECT count(*) FROM audit_logs"
             " WHERE NOT (producer = 'audit' AND category IN ('access', 'security'))"
+            " AND NOT (producer IN ('catalog', 'deployment') AND aggregate LIKE 'denial:%')"
         )
     finally:
         await connection.close()

@@ -10,10 +10,13 @@ import grpc
 import pytest
 import pytest_asyncio
 from google.protobuf import message_factory
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from release_manager.audit.v1 import audit_pb2
 
 from shared.errors import PageTokenInvalid
 from shared.paging import PageTokens
+from tests.support.every_rpc import changed_request
 from tests.support.platform import Platform, product_methods
 from tests.support.raw_calls import Answer, Metadata, some_at_a_time
 from tests.support.valid_requests import valid_requests
@@ -25,12 +28,31 @@ LISTS = sorted(
     for name, method in product_methods().items()
     if "page_token" in method.input_type.fields_by_name
 )
-CHANGES: Mapping[str, object] = {"oldest_first": True, "service": "auth", "kind": 1, "type": 1}
+# What names or means something in any list; the last one is a part of the ledger.
+CHANGES: Mapping[str, object] = {
+    "service": "auth",
+    "environment": "prod",
+    "team": "Platform",
+    **dict.fromkeys(("author", "owner", "user", "approver", "deployed_by"), "dev1"),
+    "tag": "corpus",
+    "query": "corpus",
+    "name": "latency",
+    "filter": 'created_at > "2020-01-01T00:00:00Z"',
+    "order_by": "created_at",
+    "service_account": "catalog",
+    "filter of entries": audit_pb2.AuditLogFilter(action="create"),
+}
+# Of these another one of the same kind must be there.
+OTHERS = ("deployment", "deployment_id", "release", "runbook")
+# A total is counted once, with whichever page; it does not change what is on the pages.
+UNBOUND = {"include_total"}
 FILTERS = {
-    method: {name: CHANGES[name]}
+    method: [
+        field.name
+        for field in product_methods()[method].input_type.fields
+        if field.name not in {"page_size", "page_token", *UNBOUND}
+    ]
     for method in LISTS
-    for name in product_methods()[method].input_type.fields_by_name
-    if name in CHANGES
 }
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
@@ -132,7 +154,31 @@ async def test_tokens_of_other_callers_are_refused(lists: Lists, method: str) ->
     assert_refused(await lists.platform.ask(method, request, lists.other), method)
 
 
-@pytest.mark.parametrize("method", FILTERS)
-async def test_tokens_of_other_filters_are_refused(lists: Lists, method: str) -> None:
-    changes = FILTERS[method]
-    assert_refused(await lists.answer(method, lists.tokens[method], **changes), method)
+@pytest.mark.parametrize("method", LISTS)
+async def test_tokens_of_other_filters_and_orders_are_refused(lists: Lists, method: str) -> None:
+    """Whichever field of the request is another one than it was."""
+    for name in FILTERS[method]:
+        value = changed_value(lists, method, name)
+        request = changed_request(lists.requests[method], **{name: value})
+        assert (await lists.platform.ask(method, request, lists.admin)).ok, name
+        request.page_token = lists.tokens[method]
+        assert_refused(await lists.platform.ask(method, request, lists.admin), method)
+
+
+def changed_value(lists: Lists, method: str, name: str) -> object:
+    """Return another value for a field than it has, with which the list can be asked for."""
+    field = product_methods()[method].input_type.fields_by_name[name]
+    now = getattr(lists.requests[method], name)
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return not now
+    if field.enum_type is not None:
+        return 1 + now
+    if field.message_type is not None:
+        return CHANGES[f"{name} of entries"]
+    return another(lists, name, now) if name in OTHERS else CHANGES[name]
+
+
+def another(lists: Lists, name: str, now: str) -> str:
+    """Return what a valid request names by such a field, another one than `now`."""
+    found = (getattr(request, name.removesuffix("_id"), "") for request in lists.requests.values())
+    return str(next(text for text in found if text not in {"", now}))

@@ -10,6 +10,7 @@ request but for one thing, as bytes, with what may come of it:
 """
 
 import math
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ _NAMING = """
     approvers approver deployed_by approval rollback pipeline_stage deployment_metric
     service_account api_token_id session_id users stage event_id aggregate aggregate_seq aggregates
     occurred_at status outcome teams services releases from_release to_release deployment_id
-    legal_hold
+    legal_hold lock author window environments exempt_services
 """
 NAMING: Final = frozenset(_NAMING.split())
 COMPARED: Final = {
@@ -78,12 +79,26 @@ COMPARED: Final = {
         ),
         frozenset({Code.OK, Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE}),
     ),
-    # Expressions have a grammar; executions do not end in the future; versions may not be there.
+    # Expressions have a grammar; executions do not end in the future, locks and the time to start
+    # only there; versions may not be there.
     **dict.fromkeys(
-        ("filter", "order_by", "started_at", "finished_at", "update_mask"),
+        (
+            *("filter", "order_by", "started_at", "finished_at", "expires_at", "not_before"),
+            *("start_by", "update_mask"),
+        ),
         frozenset({Code.OK, Code.INVALID_ARGUMENT}),
     ),
-    **dict.fromkeys(("version", "draft"), frozenset({Code.OK, Code.FAILED_PRECONDITION})),
+    # Schedules have rules of their own, and a field of another form is only a part of it.
+    **dict.fromkeys(
+        (
+            *("opens_at", "closes_at", "days", "rule", "first_opens_at", "open_for"),
+            *("once", "weekly", "recurring", "time_zone", "exception_dates"),
+        ),
+        frozenset({Code.OK, Code.INVALID_ARGUMENT}),
+    ),
+    "draft": frozenset({Code.OK, Code.FAILED_PRECONDITION}),
+    "version": frozenset({Code.OK, Code.FAILED_PRECONDITION, Code.NOT_FOUND}),
+    "expected_version": frozenset({Code.OK, Code.ABORTED}),
     "known_checkpoint": frozenset({Code.OK, Code.INVALID_ARGUMENT}),
 }
 # Fields of messages that several methods share, which one of these has no use for.
@@ -91,12 +106,15 @@ REFUSED_BY: Final = {"FollowAuditLogs": frozenset({"start_date", "end_date"})}
 # Objects that are looked for may be smaller than those that are stored; in bytes, about.
 LARGEST_STRUCTS: Final = {"release_manager.audit.v1.AuditLogFilter.details": 4_096}
 TOKENS: Final = frozenset({"page_token", "resume_token"})
-MUTATIONS: Final = 16
+MUTATIONS: Final = int(os.environ.get("CORPUS_MUTATIONS", "16"))
 
 
 @dataclass(frozen=True)
 class Case:
-    """A request that is wrong, or at least odd, in one way; `value` is what it may echo."""
+    """A request that is wrong, or at least odd, in one way; `value` is what it may echo.
+
+    `place` is the field that it is about, empty for bytes that are no message.
+    """
 
     method: str
     label: str
@@ -104,6 +122,7 @@ class Case:
     expected: Expected
     codes: frozenset[grpc.StatusCode] = frozenset()
     value: str = ""
+    place: str = ""
 
     @property
     def is_large(self) -> bool:
@@ -198,7 +217,7 @@ def cases(method: str, valid: Message) -> Iterator[Case]:
             codes: frozenset[grpc.StatusCode] = frozenset()
             if expected is not Expected.REFUSED:
                 codes = COMPARED.get(place.field.name, frozenset())
-            yield Case(method, f"{place}: {label}", raw, expected, codes, value)
+            yield Case(method, f"{place}: {label}", raw, expected, codes, value, str(place))
     yield from _bytes(method, valid)
 
 
@@ -239,6 +258,10 @@ def _messages(place: Place, valid: Any) -> _Found:
     if kind == "google.protobuf.Timestamp":
         for label, moment, right in values.times():
             yield label, place.set(valid, moment), _verdict(place, right=right), ""
+    elif kind == "google.protobuf.Duration":
+        for label, span in values.durations():
+            right = values.permits_duration(place.rules, span)
+            yield label, place.set(valid, span), _verdict(place, right=right), ""
     elif kind == "google.protobuf.FieldMask":
         for label, paths, right in values.masks(valid.DESCRIPTOR.fields[1].name):
             made = type(valid)().update_mask

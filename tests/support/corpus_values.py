@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -225,6 +226,27 @@ def times() -> Iterator[tuple[str, Timestamp, bool]]:
         (0, LONGEST_INT32, False),
     ):
         yield f"{seconds}s {nanos}ns", Timestamp(seconds=seconds, nanos=nanos), right
+
+
+def durations() -> Iterator[tuple[str, Duration]]:
+    """Yield spans of time, and what is none."""
+    year, longest = 365 * 86_400, 315_576_000_000
+    for seconds, nanos in (
+        *((0, 0), (0, 1), (0, 999_999_999), (1, 0), (1, 1), (year, 0), (year, 1), (year + 1, 0)),
+        *((longest, 0), (longest + 1, 0), (-1, 0), (0, -1), (1, -1), (-1, 1), (0, 10**9)),
+        *((LONGEST_INT64, 0), (-LONGEST_INT64 - 1, 0), (0, LONGEST_INT32), (0, -LONGEST_INT32 - 1)),
+    ):
+        yield f"{seconds}s {nanos}ns", Duration(seconds=seconds, nanos=nanos)
+
+
+def permits_duration(rules: validate_pb2.FieldRules, span: Duration) -> bool:
+    """Say whether the rules of a span of time accept one."""
+    wanted = rules.duration
+    nanos = span.seconds * 10**9 + span.nanos
+    is_one = abs(span.nanos) < 10**9 and span.seconds * span.nanos >= 0
+    above = not wanted.HasField("gte") or nanos >= wanted.gte.ToNanoseconds()
+    below = not wanted.HasField("lte") or nanos <= wanted.lte.ToNanoseconds()
+    return is_one and abs(span.seconds) <= 315_576_000_000 and above and below
 
 
 def structs() -> Iterator[tuple[str, Struct, bool]]:

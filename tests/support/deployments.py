@@ -1,6 +1,7 @@
 """The deployment service for a test: real server, real database, and a ledger that only listens."""
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +16,7 @@ import grpc
 from google.protobuf.message import Message
 from release_manager.audit.v1 import audit_pb2, audit_pb2_grpc
 from release_manager.deployment.v1 import deployment_pb2 as pb
-from release_manager.deployment.v1 import deployment_pb2_grpc
+from release_manager.deployment.v1 import deployment_pb2_grpc, restrictions_pb2_grpc
 
 from services.deployment.app import deployment_server
 from shared.errors import DomainError, Kind
@@ -78,6 +79,7 @@ class World:
     """A running deployment service, people who call it, and things to deploy."""
 
     stub: Any
+    restrictions: Any
     database_url: str
     database: asyncpg.Pool
     ledger: ListeningLedger
@@ -103,8 +105,9 @@ class World:
 
     async def _call(self, who: str, method: str, request: Message) -> Any:
         metadata = (("authorization", f"Bearer {self.tokens[who]}"),)
+        stub = self.restrictions if hasattr(self.restrictions, method) else self.stub
         try:
-            return await getattr(self.stub, method)(request, metadata=metadata, timeout=20)
+            return await getattr(stub, method)(request, metadata=metadata, timeout=20)
         except grpc.aio.AioRpcError as failure:
             error = from_rpc_error(failure)
             if error is None or error.kind is Kind.INTERNAL:
@@ -236,15 +239,22 @@ class World:
         return answer
 
     async def check_events(self) -> None:
-        """Check that every version of every deployment has exactly one event in the outbox."""
+        """Check that every version of every aggregate has exactly one event in the outbox."""
         rows = await self.database.fetch(
-            "SELECT d.id, d.row_version,"
+            "SELECT a.name, a.version,"
             " array_agg(o.aggregate_seq ORDER BY o.aggregate_seq) AS seen"
-            " FROM deployments d LEFT JOIN outbox o ON o.aggregate = 'deployment:' || d.id"
-            " GROUP BY d.id"
+            " FROM (SELECT 'deployment:' || id, row_version FROM deployments"
+            " UNION ALL SELECT 'release_mark:' || id, row_version FROM release_marks"
+            " UNION ALL SELECT 'lock:' || id, row_version FROM locks"
+            " UNION ALL SELECT 'gate_override:' || id, row_version FROM gate_overrides"
+            " UNION ALL SELECT 'freeze_window:' || id, row_version FROM freeze_windows"
+            " UNION ALL SELECT 'policy:' || environment_id, max(row_version)"
+            " FROM environment_policies GROUP BY environment_id) AS a (name, version)"
+            " LEFT JOIN outbox o ON o.aggregate = a.name WHERE a.version > 0"
+            " GROUP BY a.name, a.version"
         )
         for row in rows:
-            assert row["seen"] == list(range(1, row["row_version"] + 1)), row
+            assert row["seen"] == list(range(1, row["version"] + 1)), row
 
 
 @asynccontextmanager
@@ -270,7 +280,8 @@ async def running_world(database_url: str, directory: Path) -> AsyncIterator[Wor
             options = (("grpc.use_local_subchannel_pool", 1),)
             async with grpc.aio.insecure_channel(server.address, options) as channel:
                 stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
-                world = World(stub, settings.database_url, pool, ledger, errors)
+                restrictions = restrictions_pb2_grpc.RestrictionServiceStub(channel)
+                world = World(stub, restrictions, settings.database_url, pool, ledger, errors)
                 await _fill(world, AccessTokens(keys, timedelta(hours=1)))
                 yield world
             await server.stop()
@@ -299,4 +310,14 @@ async def _fill(world: World, tokens: AccessTokens) -> None:
             name=name,
             environment_type=name.lower(),
             promotion_order=order,
+            policy_version=int(name == "Prod"),
         )
+    # As in the sample data, nothing has to soak before it goes to Prod.
+    await world.insert(
+        "environment_policies",
+        id=new_id(),
+        environment_id=world.environments["Prod"],
+        policy_version=1,
+        policy=json.dumps({"soak_seconds": 0}),
+        created_at=datetime.now(UTC) - timedelta(days=365),
+    )

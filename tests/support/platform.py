@@ -21,6 +21,7 @@ from release_manager.audit.v1.audit_pb2_grpc import AuditServiceStub
 from release_manager.audit.v1.retention_pb2_grpc import RetentionServiceStub
 from release_manager.catalog.v1.catalog_pb2_grpc import CatalogServiceStub
 from release_manager.deployment.v1.deployment_pb2_grpc import DeploymentServiceStub
+from release_manager.deployment.v1.restrictions_pb2_grpc import RestrictionServiceStub
 from release_manager.identity.v1 import identity_pb2
 from release_manager.identity.v1.identity_pb2_grpc import IdentityServiceStub
 
@@ -35,10 +36,11 @@ RETENTION: Final = "release_manager.audit.v1.RetentionService"
 IDENTITY: Final = "release_manager.identity.v1.IdentityService"
 CATALOG: Final = "release_manager.catalog.v1.CatalogService"
 DEPLOYMENT: Final = "release_manager.deployment.v1.DeploymentService"
+RESTRICTIONS: Final = "release_manager.deployment.v1.RestrictionService"
 SERVED: Final[Mapping[str, Sequence[str]]] = {
     "audit": (AUDIT, RETENTION),
     "catalog": (IDENTITY, CATALOG),
-    "deployment": (DEPLOYMENT,),
+    "deployment": (DEPLOYMENT, RESTRICTIONS),
 }
 ENDLESS: Final = frozenset({f"/{AUDIT}/FollowAuditLogs"})
 PASSWORD: Final = "password123"
@@ -87,6 +89,11 @@ class Platform:
     def deployment(self) -> Any:
         """The deployment service."""
         return DeploymentServiceStub(self.channels[DEPLOYMENT])
+
+    @property
+    def restrictions(self) -> Any:
+        """Freeze windows, locks and overrides, which the deployment process serves."""
+        return RestrictionServiceStub(self.channels[RESTRICTIONS])
 
     def channel_of(self, method: str) -> grpc.aio.Channel:
         """Return the channel on which `/package.Service/Method` is served; all serve health."""

@@ -1,11 +1,13 @@
 """Calls by name and bytes, and what came of them: for tests of what no stub would send."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 
@@ -19,7 +21,10 @@ AT_ONCE = 24
 
 @dataclass(frozen=True)
 class Answer:
-    """How a call ended; `reason` and `domain` are those of its ErrorInfo, empty without one."""
+    """How a call ended; `reason` and `domain` are those of its ErrorInfo, empty without one.
+
+    `details` has the types of all its details, `said` every text in them.
+    """
 
     code: grpc.StatusCode
     text: str = ""
@@ -28,6 +33,8 @@ class Answer:
     facts: Mapping[str, str] = field(default_factory=dict)
     fields: Sequence[str] = ()
     answers: Sequence[bytes] = ()
+    details: Sequence[str] = ()
+    said: Sequence[str] = ()
 
     @property
     def ok(self) -> bool:
@@ -84,11 +91,16 @@ async def _first(call: Any, most: int | None) -> list[bytes]:
 def answer_of(failure: grpc.aio.AioRpcError) -> Answer:
     """Return what a failure says, in its trailers as well."""
     info, bad = ErrorInfo(), BadRequest()
+    details: list[str] = []
+    said: list[str] = []
     for key, value in failure.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
             for detail in Status.FromString(value).details:
                 detail.Unpack(info)
                 detail.Unpack(bad)
+                details.append(detail.TypeName())
+                kind = descriptor_pool.Default().FindMessageTypeByName(detail.TypeName())
+                said += texts_of(message_factory.GetMessageClass(kind).FromString(detail.value))
     return Answer(
         failure.code(),
         failure.details() or "",
@@ -96,4 +108,19 @@ def answer_of(failure: grpc.aio.AioRpcError) -> Answer:
         info.domain,
         dict(info.metadata),
         [violation.field for violation in bad.field_violations],
+        details=details,
+        said=said,
     )
+
+
+def texts_of(message: Message) -> Iterator[str]:
+    """Yield every text in a message, in its maps and in the messages in it."""
+    for kind, value in message.ListFields():
+        many: Iterable[object] = value if kind.is_repeated else [value]
+        if isinstance(value, Mapping):
+            many = [*value.keys(), *value.values()]
+        for one in many:
+            if isinstance(one, str):
+                yield one
+            elif isinstance(one, Message):
+                yield from texts_of(one)

@@ -13,9 +13,24 @@ RECORDS = frozenset(
         *("merkle_tiles", "audit_checkpoints", "witnessed_checkpoints"),
     }
 )
-# A token's use is noted about once a minute, whatever becomes of the call.
-NOTED = {"api_tokens": "- 'last_used_at' - 'updated_at'"}
+# A token's use is noted about once a minute, whatever becomes of the call; a repeated call is noted
+# with the answer that it got.
+NOTED = {
+    "api_tokens": "- 'last_used_at' - 'updated_at'",
+    "idempotency_records": "- 'touched_at' - 'updated_at'",
+}
 
+# For each table, how many rows it has and a sum of hashes of their contents.
+Fingerprints = Mapping[str, tuple[int, int]]
+
+ENTRIES = "entries"
+
+# Events on their way to the ledger, or there, and what the ledger has of its own changes. Denied
+# calls are written about later, and are no changes.
+_ENTRIES = """
+    SELECT (SELECT count(*) FROM outbox WHERE aggregate NOT LIKE 'denial:%')
+        + (SELECT count(*) FROM audit_logs WHERE producer = 'audit' AND category = 'change')
+"""
 _TABLES = """
     SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
@@ -23,29 +38,44 @@ _TABLES = """
 """
 
 
-async def fingerprints(
-    database_url: str, *, without: Collection[str] = RECORDS
-) -> Mapping[str, tuple[int, int]]:
-    """Return, for each table, how many rows it has and a sum of hashes of their contents."""
+async def fingerprints(database_url: str, *, without: Collection[str] = RECORDS) -> Fingerprints:
+    """Return what the tables have in them at this moment."""
     connection = await asyncpg.connect(driver_url(database_url))
     try:
-        found = [row[0] for row in await connection.fetch(_TABLES)]
-        return {name: await _fingerprint(connection, name) for name in found if name not in without}
+        return await _fingerprints(connection, without)
     finally:
         await connection.close()
 
 
-async def _fingerprint(connection: asyncpg.Connection, table: str) -> tuple[int, int]:
-    row = await connection.fetchrow(
-        "SELECT count(*), coalesce(sum(hashtextextended("
+async def contents(database_url: str) -> Fingerprints:
+    """Return what the tables have in them, and how many changes the ledger has or will have.
+
+    The latter is called `ENTRIES`.
+    """
+    connection = await asyncpg.connect(driver_url(database_url))
+    try:
+        found = await _fingerprints(connection, RECORDS)
+        return {**found, ENTRIES: (await connection.fetchval(_ENTRIES), 0)}
+    finally:
+        await connection.close()
+
+
+async def _fingerprints(connection: asyncpg.Connection, without: Collection[str]) -> Fingerprints:
+    found = [str(row[0]) for row in await connection.fetch(_TABLES)]
+    each = (_fingerprint(name) for name in found if name not in without)
+    rows = await connection.fetch(" UNION ALL ".join(each))
+    return {row[0]: (row[1], int(row[2])) for row in rows}
+
+
+def _fingerprint(table: str) -> str:
+    return (
+        f"SELECT '{table}', count(*), coalesce(sum(hashtextextended("
         f"(to_jsonb(t) {NOTED.get(table, '')})::text, 0)), 0) FROM {table} t"
     )
-    assert row is not None
-    return row[0], int(row[1])
 
 
 def changed(
-    before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]]
+    before: Fingerprints, after: Fingerprints
 ) -> Mapping[str, tuple[tuple[int, int], tuple[int, int]]]:
     """Return the tables whose rows differ."""
     return {name: (before[name], after[name]) for name in before if before[name] != after[name]}

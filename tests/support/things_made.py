@@ -11,8 +11,10 @@ from release_manager.audit.v1 import retention_pb2 as retention
 from release_manager.catalog.v1 import catalog_pb2 as catalog
 from release_manager.common.v1 import access_pb2
 from release_manager.deployment.v1 import deployment_pb2 as deployment
+from release_manager.deployment.v1 import restrictions_pb2 as restrictions
 from release_manager.identity.v1 import identity_pb2 as identity
 
+from tests.support.freezing import corpus_windows
 from tests.support.platform import Platform
 from tests.support.programs import add_program
 from tests.support.raw_calls import Metadata
@@ -44,6 +46,11 @@ class Made:
     hold: str
     runbook: str
     written: str
+    governed: str
+    marked: str
+    lock: str
+    overridden: str
+    window: str
     unused: "Unused"
 
 
@@ -185,6 +192,55 @@ class Maker:
             await self._platform.catalog.RecordRunbookExecution(execution, **self._how)
         return str(made)
 
+    async def governed(self) -> str:
+        """Make an environment with two policies, which nothing is deployed to; return its name."""
+        environment = catalog.CreateEnvironmentRequest(
+            name="Corpus Governed", type=catalog.ENVIRONMENT_TYPE_DEV, promotion_order=999
+        )
+        await self._platform.catalog.CreateEnvironment(environment, **self._how)
+        for approvals in (1, 2):
+            policy = deployment.Policy(required_approvals=approvals)
+            request = deployment.PublishPolicyRequest(
+                environment=environment.name, policy=policy, reason="corpus"
+            )
+            await self._platform.deployment.PublishPolicy(request, **self._how)
+        return environment.name
+
+    async def marked(self) -> str:
+        """Make a release that is marked bad in Dev and everywhere, and return its name."""
+        release = await self.release(await self.service(), "1.0.0")
+        for environment in (DEV, ""):
+            request = deployment.MarkReleaseBadRequest(
+                release=release, environment=environment, reason="corpus"
+            )
+            await self._platform.deployment.MarkReleaseBad(request, **self._how)
+        return release
+
+    async def lock(self) -> str:
+        """Lock two services that nothing else is about; return the id of one lock."""
+        for _ in range(2):
+            request = restrictions.CreateLockRequest(service=await self.service(), reason="corpus")
+            answer = await self._platform.restrictions.CreateLock(request, **self._how)
+        return str(answer.lock.id)
+
+    async def overridden(self) -> str:
+        """Let a pending deployment past two gates, and return its id."""
+        made = await self.pending(await self.release(await self.service(), "1.0.0"))
+        for gate in (
+            restrictions.OVERRIDABLE_GATE_SOAK,
+            restrictions.OVERRIDABLE_GATE_FREEZE,
+        ):
+            request = restrictions.OverrideGateRequest(deployment=made, gate=gate, reason="corpus")
+            await self._platform.restrictions.OverrideGate(request, **self._how)
+        return made
+
+    async def window(self) -> str:
+        """Make two freeze windows that keep nothing from starting; return the name of one."""
+        about = (await self.service(), await self.service(), "Corpus Governed")
+        for request in corpus_windows(*about):
+            await self._platform.restrictions.CreateFreezeWindow(request, **self._how)
+        return str(request.name)
+
     async def unused(self) -> Unused:
         """Make things that nothing refers to; the environment is beyond all others."""
         team = catalog.CreateTeamRequest(name="Corpus Unused")
@@ -250,6 +306,11 @@ class Maker:
             hold=await self.hold(),
             runbook=runbook,
             written=await self.written(service),
+            governed=await self.governed(),
+            marked=await self.marked(),
+            lock=await self.lock(),
+            overridden=await self.overridden(),
+            window=await self.window(),
             unused=await self.unused(),
         )
 

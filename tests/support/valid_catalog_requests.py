@@ -66,7 +66,7 @@ def _environments(made: Made) -> dict[str, Message]:
         "CreateEnvironment": catalog.CreateEnvironmentRequest(
             name="Corpus",
             type=catalog.ENVIRONMENT_TYPE_DEV,
-            promotion_order=7,
+            promotion_order=999,
             validate_only=True,
         ),
         "GetEnvironment": catalog.GetEnvironmentRequest(environment="prod"),

@@ -62,7 +62,7 @@ def _accounts(made: Made) -> dict[str, Message]:
     account = made.account
     return {
         "CreateServiceAccount": identity.CreateServiceAccountRequest(
-            name="corpus-new", owner="dev1", role=access_pb2.ROLE_VIEWER, validate_only=True
+            name="corpus-program", owner="dev1", role=access_pb2.ROLE_VIEWER, validate_only=True
         ),
         "GetServiceAccount": identity.GetServiceAccountRequest(service_account=account),
         "ListServiceAccounts": identity.ListServiceAccountsRequest(),

@@ -6,13 +6,23 @@ any number of times and always finds the same state.
 
 from collections.abc import Mapping
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from release_manager.audit.v1 import audit_pb2 as audit
 from release_manager.audit.v1 import retention_pb2 as retention
 from release_manager.deployment.v1 import deployment_pb2 as deployment
+from release_manager.deployment.v1 import restrictions_pb2 as restrictions
 from release_manager.identity.v1 import identity_pb2 as identity
 
-from tests.support.platform import AUDIT, CATALOG, DEPLOYMENT, IDENTITY, RETENTION, Platform
+from tests.support.platform import (
+    AUDIT,
+    CATALOG,
+    DEPLOYMENT,
+    IDENTITY,
+    RESTRICTIONS,
+    RETENTION,
+    Platform,
+)
 from tests.support.raw_calls import Metadata
 from tests.support.things_made import DEV, Made, Maker, event
 from tests.support.valid_catalog_requests import catalog_requests
@@ -29,7 +39,11 @@ async def valid_requests(
         RETENTION: _retention(made),
         IDENTITY: identity_requests(made, await _session_of(platform, admin)),
         CATALOG: catalog_requests(made),
-        DEPLOYMENT: _deployment(made) | _deployment_reads(made),
+        DEPLOYMENT: _deployment(made)
+        | _deployment_reads(made)
+        | _explaining(made)
+        | _policies_and_marks(made),
+        RESTRICTIONS: _locks_and_overrides(made) | _freezes(made),
     }
     return {
         f"/{service}/{name}": request
@@ -86,12 +100,13 @@ def _retention(made: Made) -> dict[str, Message]:
 
 
 def _deployment(made: Made) -> dict[str, Message]:
+    override = deployment.NewOverride(gate=restrictions.OVERRIDABLE_GATE_QUEUE, reason="corpus")
     return {
         "CreateDeployment": deployment.CreateDeploymentRequest(
-            release=made.published, environment=DEV, validate_only=True
+            release=made.published, environment=DEV, overrides=[override], validate_only=True
         ),
         "PromoteRelease": deployment.PromoteReleaseRequest(
-            release=made.published, environment=DEV, validate_only=True
+            release=made.published, environment=DEV, overrides=[override], validate_only=True
         ),
         "ExecuteRollback": deployment.ExecuteRollbackRequest(
             deployment=made.completed, reason="corpus", validate_only=True
@@ -145,4 +160,89 @@ def _deployment_reads(made: Made) -> dict[str, Message]:
         ),
         "ListEnvironmentStatuses": deployment.ListEnvironmentStatusesRequest(),
         "ReconcileAudit": deployment.ReconcileAuditRequest(),
+    }
+
+
+def _explaining(made: Made) -> dict[str, Message]:
+    return {
+        "ExplainDeployment": deployment.ExplainDeploymentRequest(deployment=made.pending),
+        "ExplainPromotion": deployment.ExplainPromotionRequest(
+            release=made.published, environment=DEV
+        ),
+        "PlanRollback": deployment.PlanRollbackRequest(deployment=made.completed),
+        "ListPendingApprovals": deployment.ListPendingApprovalsRequest(),
+    }
+
+
+def _policies_and_marks(made: Made) -> dict[str, Message]:
+    return {
+        "GetPolicy": deployment.GetPolicyRequest(environment=made.governed),
+        "ListPolicyVersions": deployment.ListPolicyVersionsRequest(environment=made.governed),
+        "PublishPolicy": deployment.PublishPolicyRequest(
+            environment=made.governed,
+            policy=deployment.Policy(
+                required_approvals=1, decide_within=Duration(seconds=3_600), strict_stages=["test"]
+            ),
+            reason="corpus",
+            validate_only=True,
+        ),
+        "MarkReleaseBad": deployment.MarkReleaseBadRequest(
+            release=made.published, environment=DEV, reason="corpus", validate_only=True
+        ),
+        "ClearReleaseBad": deployment.ClearReleaseBadRequest(
+            release=made.marked, reason="corpus", validate_only=True
+        ),
+        "ListReleaseMarks": deployment.ListReleaseMarksRequest(),
+    }
+
+
+def _freezes(made: Made) -> dict[str, Message]:
+    nights = restrictions.WeeklySchedule(
+        days=[restrictions.WEEKDAY_FRIDAY], opens_at="17:30", closes_at="08:00"
+    )
+    return {
+        # About an environment that nothing is deployed to.
+        "CreateFreezeWindow": restrictions.CreateFreezeWindowRequest(
+            name="corpus-new",
+            kind=restrictions.FREEZE_KIND_DENY,
+            reason="corpus",
+            time_zone="Europe/Berlin",
+            weekly=nights,
+            environments=[made.governed],
+            validate_only=True,
+        ),
+        "GetFreezeWindow": restrictions.GetFreezeWindowRequest(window=made.window),
+        "ListFreezeWindows": restrictions.ListFreezeWindowsRequest(),
+        "UpdateFreezeWindow": restrictions.UpdateFreezeWindowRequest(
+            window=made.window, weekly=nights, validate_only=True
+        ),
+        "ArchiveFreezeWindow": restrictions.ArchiveFreezeWindowRequest(
+            window=made.window, validate_only=True
+        ),
+        "UnarchiveFreezeWindow": restrictions.UnarchiveFreezeWindowRequest(
+            window=made.window, validate_only=True
+        ),
+    }
+
+
+def _locks_and_overrides(made: Made) -> dict[str, Message]:
+    return {
+        "CreateLock": restrictions.CreateLockRequest(
+            service=made.published.partition("@")[0],
+            environment=DEV,
+            reason="corpus",
+            validate_only=True,
+        ),
+        "ReleaseLock": restrictions.ReleaseLockRequest(
+            lock=made.lock, reason="corpus", validate_only=True
+        ),
+        "GetLock": restrictions.GetLockRequest(lock=made.lock),
+        "ListLocks": restrictions.ListLocksRequest(),
+        "OverrideGate": restrictions.OverrideGateRequest(
+            deployment=made.overridden,
+            gate=restrictions.OVERRIDABLE_GATE_LOCK,
+            reason="corpus",
+            validate_only=True,
+        ),
+        "ListOverrides": restrictions.ListOverridesRequest(),
     }
