@@ -51,6 +51,11 @@ def sorted_by(*columns: Any, descending: bool = False) -> tuple[SortKey, ...]:  
     return tuple(SortKey(column, descending) for column in columns)
 
 
+def position_of(*values: object) -> Position:
+    """Return the position of an entry whose sort keys have these values."""
+    return [_written(value) for value in values]
+
+
 async def page(
     tx: AsyncConnection,
     query: Select[*tuple[Any, ...]],
@@ -71,7 +76,7 @@ async def page(
     shown = tuple(rows[: wanted.size])
     if len(rows) == len(shown):
         return Page(shown)
-    return Page(shown, [_written(value) for value in shown[-1][-len(labels) :]])
+    return Page(shown, position_of(*shown[-1][-len(labels) :]))
 
 
 def _beyond(key: Sequence[SortKey], bound: Sequence[Any]) -> ColumnElement[bool]:

@@ -8,6 +8,7 @@ from release_manager.common.v1 import access_pb2
 
 from shared.errors import (
     CredentialsMissing,
+    DomainError,
     NotPermitted,
     PasswordChangeRequired,
     RoleRequired,
@@ -55,6 +56,14 @@ class AccessRules:
         return self.is_infrastructure(method) or (
             requirement is not None and requirement.role == access_pb2.ROLE_ANYONE
         )
+
+    def refusal(self, method: str, actor: Actor | None) -> DomainError | None:
+        """Return what `check` raises, None when `actor` may call `method`."""
+        try:
+            self.check(method, actor)
+        except DomainError as error:
+            return error
+        return None
 
     def check(self, method: str, actor: Actor | None) -> None:
         """Return when `actor` may call `method`.

@@ -89,11 +89,13 @@ async def recent(tx: AsyncConnection, runbook_ids: Sequence[UUID]) -> dict[UUID,
     return {row[0]: (row[1], row[2]) for row in await tx.execute(query)}
 
 
-async def has_deployment(tx: AsyncConnection, deployment_id: UUID, service_id: UUID) -> bool:
-    """Say whether there is such a deployment of a service."""
-    query = select(Deployment.id).where(
-        Deployment.id == deployment_id, Deployment.service_id == service_id
-    )
+async def has_deployment(
+    tx: AsyncConnection, deployment_id: UUID, service_id: UUID | None = None
+) -> bool:
+    """Say whether there is such a deployment, of a service when one is given."""
+    query = select(Deployment.id).where(Deployment.id == deployment_id)
+    if service_id is not None:
+        query = query.where(Deployment.service_id == service_id)
     return await tx.scalar(query) is not None
 
 
