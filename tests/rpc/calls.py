@@ -62,7 +62,7 @@ async def refusal(made: Awaitable[Any]) -> DomainError:
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    """Wait until something is so, for at most five seconds."""
+    """Wait until something is so, for at most twenty seconds."""
     async with asyncio.timeout(20):
         while not reached():  # noqa: ASYNC110  (what is waited for knows no events)
             await asyncio.sleep(0.005)
