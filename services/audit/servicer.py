@@ -202,10 +202,13 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             leaf_index = await self._reading.position(UUID(request.id))
         with suppress(EntryRetired):  # which can be proved nevertheless
             found = await self._reading.by_leaf_index(leaf_index)
-        proof, _trace = await asyncio.gather(
-            self._inclusion(leaf_index, request.tree_size),
-            self._trace_of("prove", found, leaf_index),
-        )
+        if request.tree_size:  # which the trace itself must not be the last entry of
+            proof = await self._inclusion(leaf_index, request.tree_size)
+            await self._trace_of("prove", found, leaf_index)
+        else:
+            proof, _trace = await asyncio.gather(
+                self._inclusion(leaf_index), self._trace_of("prove", found, leaf_index)
+            )
         return pb.GetInclusionProofResponse(proof=proof)
 
     async def GetConsistencyProof(
