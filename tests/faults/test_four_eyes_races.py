@@ -87,6 +87,7 @@ async def is_found(rig: Rig, lane: Lane, kind: str) -> bool:
 async def test_a_start_that_nobody_checks_is_found(
     rig: Rig, lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What the product never does, to see that the judgement would notice.
     monkeypatch.setattr(gates, "check_start", lambda *_: None)
     assert await is_found(rig, lane, BELOW)
 
@@ -94,6 +95,7 @@ async def test_a_start_that_nobody_checks_is_found(
 async def test_votes_about_ones_own_are_found(
     rig: Rig, lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What the product never does, to see that the judgement would notice.
     monkeypatch.setattr(approvals, "may_decide", lambda *_: None)
     assert await is_found(rig, lane, SELF)
 
@@ -109,7 +111,7 @@ async def test_a_role_taken_between_check_and_commit(
     """The row of an approver is held until the start has committed, or the start is found."""
     racers = Racers(rig, lane, Random(SEED))
     answers = await racers.prepare(("dev1", "lead1"))
-    if not held:
+    if not held:  # what the product never does, to see that the lock is what holds
         monkeypatch.setattr(locks, "hold_people", _unlocked)
     async with rig.owner.acquire() as holder, holder.transaction():
         await holder.execute("LOCK TABLE outbox IN SHARE MODE")

@@ -87,6 +87,7 @@ async def test_what_is_left_still_leads_to_the_signed_root(
 async def test_a_month_that_goes_meanwhile_ends_the_export(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # So that a few entries have several windows, and a month can go between two of them.
     for name in ("FIRST_WINDOW", "SMALLEST_WINDOW", "LARGEST_WINDOW"):
         monkeypatch.setattr(export_windows, name, 5)
     exporter = Exporter(kept)
