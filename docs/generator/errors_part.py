@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from shared.rpc.status import CODES, errors_by_reason
 
 PROTO = "release_manager/common/v1/errors.proto"

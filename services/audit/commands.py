@@ -17,7 +17,7 @@ from services.audit.signing.key_changes import CommandRefused, drop_key, rotate_
 from services.audit.signing.new_epoch import MOST_REASON, NewEpoch
 from shared.db.engine import Database
 from shared.db.violations import translate
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from shared.identity.keys import KeysInvalid, load_keys
 from shared.rpc.run import UNUSABLE
 from shared.settings import Settings

@@ -19,7 +19,8 @@ from services.audit.rules.retirement import month_named
 from services.audit.signing.integrator import Integrator
 from services.audit.store.people import People
 from shared.db.engine import Database
-from shared.errors import FieldViolation, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import ValidationFailed
 from shared.identity.actor import caller, current_call
 from shared.paging import PageTokens
 

@@ -24,7 +24,7 @@ from services.catalog.operations.key_changes import (
 )
 from shared.db.engine import Database
 from shared.db.violations import translate
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from shared.identity.keys import KeysInvalid
 from shared.rpc.run import UNUSABLE
 from shared.settings import Settings

@@ -16,7 +16,8 @@ from services.deployment.rules.freeze_times import OneOff, Recurring, Schedule, 
 from services.deployment.rules.freezes import WindowKind
 from services.deployment.rules.policy import EnvironmentType
 from shared.db.keyset import PageRequest
-from shared.errors import FieldViolation, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import ValidationFailed
 from shared.rpc.masks import changed_fields
 
 _SCHEDULES: Final = ("once", "weekly", "recurring")

@@ -13,13 +13,12 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from shared.domain_error import DomainError, FieldViolation
 from shared.errors import (
     ConcurrentChange,
     DatabaseFull,
     DatabaseUnavailable,
     DeadlineExceeded,
-    DomainError,
-    FieldViolation,
     ResourceExists,
     ResourceNotFound,
     ResourceReferenced,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from google.protobuf.descriptor import MethodDescriptor
 from release_manager.common.v1 import access_pb2
 
+from shared.domain_error import DomainError
 from shared.errors import (
     CredentialsMissing,
-    DomainError,
     NotPermitted,
     PasswordChangeRequired,
     RoleRequired,

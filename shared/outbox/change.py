@@ -21,7 +21,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.engine import Database
-from shared.errors import CredentialsMissing, DomainError
+from shared.domain_error import DomainError
+from shared.errors import CredentialsMissing
 from shared.identity.actor import Actor, Call, current_call
 from shared.ids import new_id
 from shared.outbox.append import append_events

@@ -24,7 +24,7 @@ from shared.clock import Clock
 from shared.db.engine import Database
 from shared.db.models.outbox import OutboxEvent
 from shared.db.violations import sqlstate
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from shared.floods import WINDOW, Floods, Report
 from shared.identity.actor import Call
 from shared.ids import new_id

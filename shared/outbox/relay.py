@@ -18,7 +18,8 @@ from release_manager.audit.v1 import audit_pb2
 from sqlalchemy import text
 
 from shared.db.engine import Database
-from shared.errors import DomainError, Kind, ScopeRequired
+from shared.domain_error import DomainError, Kind
+from shared.errors import ScopeRequired
 from shared.outbox.waiting import (
     Pending,
     delivered,

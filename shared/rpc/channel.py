@@ -11,7 +11,8 @@ from typing import Any
 
 import grpc
 
-from shared.errors import DatabaseUnavailable, DeadlineExceeded, DomainError
+from shared.domain_error import DomainError
+from shared.errors import DatabaseUnavailable, DeadlineExceeded
 from shared.identity.actor import current_call
 from shared.rpc.call import REQUEST_ID_HEADER
 from shared.rpc.interceptors.deadline import time_left

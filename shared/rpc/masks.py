@@ -5,7 +5,8 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from shared.errors import FieldViolation, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import ValidationFailed
 
 EVERYTHING = "*"
 STANDARD = frozenset({"update_mask", "etag", "request_id", "validate_only"})

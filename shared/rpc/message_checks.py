@@ -16,7 +16,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from shared.errors import FieldViolation
+from shared.domain_error import FieldViolation
 
 DEEPEST = 20
 FIRST_SECOND = -62_135_596_800  # 0001-01-01T00:00:00Z

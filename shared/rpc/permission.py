@@ -10,7 +10,8 @@ from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
 from typing import Any, NoReturn, TypeVar
 
-from shared.errors import CredentialsMissing, DomainError, Kind, ServerStopping
+from shared.domain_error import DomainError, Kind
+from shared.errors import CredentialsMissing, ServerStopping
 from shared.identity.access import AccessRules
 from shared.identity.actor import Actor
 from shared.identity.verifier import Verifier

@@ -5,7 +5,7 @@ read RESOURCE_EXHAUSTED instead of what is wrong. So everything here is bounded:
 fact, the number of violations, and all of it together.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from typing import TypeVar
 from urllib.parse import quote
@@ -16,7 +16,8 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from shared.errors import DomainError, FieldViolation, GateViolation, Kind
+from shared import errors
+from shared.domain_error import DomainError, FieldViolation, GateViolation, Kind
 
 DOMAIN = "release-manager"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -192,10 +193,9 @@ def _detail(status: Status, kind: type[M]) -> M:
 @cache
 def errors_by_reason() -> dict[str, type[DomainError]]:
     """Return every declared error by its reason."""
-    return {declared.reason: declared for declared in _below(DomainError)}
-
-
-def _below(parent: type[DomainError]) -> Iterator[type[DomainError]]:
-    for child in parent.__subclasses__():
-        yield child
-        yield from _below(child)
+    declared = (one for one in vars(errors).values() if isinstance(one, type))
+    return {
+        one.reason: one
+        for one in declared
+        if issubclass(one, DomainError) and one is not DomainError
+    }

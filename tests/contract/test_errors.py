@@ -10,7 +10,7 @@ import grpc
 import pytest
 from release_manager.common.v1 import errors_pb2
 
-from shared.errors import DomainError, Kind
+from shared.domain_error import DomainError, Kind
 from shared.rpc.status import CODES, errors_by_reason, from_status, to_status
 from tests.contract.descriptors import comments_of
 

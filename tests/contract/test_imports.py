@@ -26,7 +26,7 @@ MAY_SPEAK_WIRE = re.compile(
 # The encoding of an entry's details is RFC 8785, which a library knows; ids carry their time.
 # Canonical JSON and signatures are computed, like hashes; they reach for nothing.
 PURE = {
-    *("shared.errors", "shared.identity.actor", "shared.ids"),
+    *("shared.domain_error", "shared.errors", "shared.identity.actor", "shared.ids"),
     *("shared.merkle.checkpoint", "shared.merkle.note", "shared.merkle.tree"),
     *("rfc8785", "cryptography.exceptions", "cryptography.hazmat.primitives.asymmetric.ed25519"),
 }

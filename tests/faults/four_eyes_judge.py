@@ -13,7 +13,7 @@ from uuid import UUID
 
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 
 Facts = Mapping[str, Any]
 

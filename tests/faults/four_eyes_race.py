@@ -15,7 +15,8 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 from sqlalchemy.exc import DBAPIError
 
 from shared.db.violations import translate
-from shared.errors import DomainError, GateUnsatisfied
+from shared.domain_error import DomainError
+from shared.errors import GateUnsatisfied
 from shared.ids import new_id
 from tests.faults.four_eyes import ROLES, Lane, Rig
 from tests.faults.four_eyes_judge import Answer, Facts, judged

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from shared.rpc.status import from_rpc_error
 from tests.rpc.conftest import Running, token
 from tests.rpc.protos.echo_pb2 import EchoRequest

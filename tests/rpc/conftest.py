@@ -8,7 +8,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from shared.identity.actor import Call
 from shared.rpc.server import RpcServer, ServerOptions
 from tests.rpc.echo import EchoServicer, KnownTokens

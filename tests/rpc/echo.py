@@ -8,11 +8,10 @@ from uuid import UUID
 
 import grpc
 
+from shared.domain_error import FieldViolation, GateViolation
 from shared.errors import (
     DatabaseUnavailable,
-    FieldViolation,
     GateUnsatisfied,
-    GateViolation,
     NotPermitted,
     ResourceNotFound,
     SlotTaken,

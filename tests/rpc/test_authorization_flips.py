@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from release_manager.common.v1 import access_pb2
 
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from shared.identity.access import OPEN_SERVICES, AccessRules
 from shared.identity.actor import Actor, ActorKind, Role
 from shared.ids import new_id

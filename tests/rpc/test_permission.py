@@ -9,7 +9,8 @@ import pytest
 from release_manager.audit.v1 import audit_pb2
 
 from shared.clock import system_clock
-from shared.errors import CredentialsMissing, DatabaseUnavailable, DomainError, TokenRejected
+from shared.domain_error import DomainError
+from shared.errors import CredentialsMissing, DatabaseUnavailable, TokenRejected
 from shared.identity.access import AccessRules
 from shared.identity.access_tokens import LEEWAY
 from shared.identity.actor import Actor, Role

@@ -8,7 +8,8 @@ from google.rpc.status_pb2 import Status
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import FieldViolation, GateViolation, ResourceNotFound, ValidationFailed
+from shared.domain_error import FieldViolation, GateViolation
+from shared.errors import ResourceNotFound, ValidationFailed
 from shared.rpc.status import MOST_BYTES, from_rpc_error, from_status, to_status
 from tests.rpc.calls import ARITIES, call, failure, refusal
 from tests.rpc.conftest import Running

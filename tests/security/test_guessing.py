@@ -14,7 +14,8 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from shared.errors import DomainError, LoginBusy, LoginRefused
+from shared.domain_error import DomainError
+from shared.errors import LoginBusy, LoginRefused
 from shared.setting_values import driver_url
 from tests.rpc.catalog.identities import SECOND, Identities
 from tests.support.database import Databases

@@ -19,7 +19,7 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 from release_manager.deployment.v1 import deployment_pb2_grpc, restrictions_pb2_grpc
 
 from services.deployment.app import deployment_server
-from shared.errors import DomainError, Kind
+from shared.domain_error import DomainError, Kind
 from shared.identity.access_tokens import AccessTokens
 from shared.identity.keys import ensure_keys
 from shared.ids import new_id

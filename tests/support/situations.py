@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from tests.support import restricting
 from tests.support.deployments import STAGES, World
 from tests.support.freezing import freeze, thaw

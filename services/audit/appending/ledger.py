@@ -15,13 +15,8 @@ from services.audit.store.appending import Placed
 from services.audit.store.people import People, unknown_user
 from shared.clock import Clock
 from shared.db.violations import translate
-from shared.errors import (
-    AggregateSequenceReused,
-    DomainError,
-    EventIdReused,
-    NotPermitted,
-    ScopeRequired,
-)
+from shared.domain_error import DomainError
+from shared.errors import AggregateSequenceReused, EventIdReused, NotPermitted, ScopeRequired
 from shared.identity.actor import Actor
 from shared.ids import parse_id
 

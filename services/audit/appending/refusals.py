@@ -18,7 +18,8 @@ from prometheus_client import Counter
 from services.audit.appending.ledger import Logged, Own, Refused
 from services.audit.rules.events import Event
 from shared.clock import Clock
-from shared.errors import DomainError, EventIdReused, Kind
+from shared.domain_error import DomainError, Kind
+from shared.errors import EventIdReused
 from shared.floods import WINDOW, Floods, Report
 from shared.identity.actor import Actor, Call, current_call
 

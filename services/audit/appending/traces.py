@@ -18,7 +18,7 @@ from services.audit.appending.ledger import Ledger, Own, Refused
 from services.audit.rules.canonical import MAX_EXACT
 from services.audit.rules.events import Event
 from shared.clock import Clock
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from shared.identity.actor import caller, current_call
 
 RESOURCE = "audit_log"

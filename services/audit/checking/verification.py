@@ -23,7 +23,8 @@ from services.audit.signing.ledger_key import LOOK_EVERY_S, Keys
 from services.audit.store import trees
 from services.audit.store.trees import StoredCheckpoint
 from shared.db.engine import Database
-from shared.errors import FieldViolation, PositionOutOfRange, SigningStopped, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import PositionOutOfRange, SigningStopped, ValidationFailed
 from shared.merkle.checkpoint import Checkpoint
 from shared.merkle.note import NoteInvalid
 from shared.merkle.tree import EMPTY_ROOT

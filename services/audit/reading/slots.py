@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 
 
 class Slots:

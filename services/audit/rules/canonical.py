@@ -9,7 +9,8 @@ from typing import Any
 
 import rfc8785
 
-from shared.errors import FieldViolation, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import ValidationFailed
 
 MAX_BYTES = 65_536
 MAX_DEPTH = 20

@@ -12,7 +12,8 @@ from uuid import UUID
 from services.audit.rules import leaf
 from services.audit.rules.canonical import canonical
 from services.audit.rules.masking import masked
-from shared.errors import EventTooOld, FieldViolation, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import EventTooOld, ValidationFailed
 from shared.ids import new_id
 
 HORIZON = timedelta(days=90)

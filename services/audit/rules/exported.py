@@ -24,7 +24,7 @@ from services.audit.rules.events import address_text, microseconds
 from services.audit.rules.leaf import Value
 from services.audit.rules.recheck import entry_id
 from services.audit.rules.redaction import Erased, commitments_of, erased
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 
 MEMBERS = (
     *("leaf_index", "id", "event_id", "occurred_at", "created_at", "user_id", "action"),

@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from services.audit.rules.canonical import canonical
-from shared.errors import FieldViolation, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import ValidationFailed
 
 MAX_BYTES = 4_096
 FIELD = "filter.details"

@@ -10,7 +10,8 @@ from services.catalog.operations.recording import aggregate, changes_between, co
 from services.catalog.rules.resources import Archivable, Resource
 from services.catalog.store.versions import AGGREGATES
 from services.catalog.store.writing import delete_row, raise_version, refused_as
-from shared.errors import DomainError, EtagMismatch, ResourceArchived, ResourceReferenced
+from shared.domain_error import DomainError
+from shared.errors import EtagMismatch, ResourceArchived, ResourceReferenced
 from shared.outbox.change import Change
 from shared.outbox.events import Category, Event
 

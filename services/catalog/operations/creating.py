@@ -7,7 +7,7 @@ from services.catalog.operations.recording import record_creation
 from services.catalog.rules.resources import Resource
 from services.catalog.store.versions import AGGREGATES
 from services.catalog.store.writing import add_resource, refused_as
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from shared.ids import new_id
 from shared.outbox.change import Change
 from shared.outbox.events import Category

@@ -13,9 +13,8 @@ from services.catalog.rules.resources import User
 from services.catalog.rules.throttling import account_of
 from services.catalog.store import login_throttles, users
 from services.catalog.store import sessions as session_store
+from shared.domain_error import DomainError, FieldViolation
 from shared.errors import (
-    DomainError,
-    FieldViolation,
     LastAdmin,
     ResourceExists,
     ResourceNotFound,

@@ -24,7 +24,8 @@ from services.catalog.store import (
     teams,
     users,
 )
-from shared.errors import FieldViolation, ReferenceInactive, ResourceNotFound, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import ReferenceInactive, ResourceNotFound, ValidationFailed
 from shared.identity.actor import ActorKind
 from shared.ids import parse_id
 

@@ -23,7 +23,8 @@ from services.catalog.store.writing import add, raise_version
 from shared.db.engine import Database
 from shared.db.keyset import Page, PageRequest
 from shared.db.models import catalog as tables
-from shared.errors import FieldViolation, ResourceNotFound, RunbookLacks, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import ResourceNotFound, RunbookLacks, ValidationFailed
 from shared.ids import new_id, parse_id
 from shared.outbox.change import Change
 from shared.outbox.events import Event

@@ -13,13 +13,8 @@ from services.catalog.store.reading import Listing
 from services.catalog.store.services import ServiceFilter
 from shared.db.engine import Database
 from shared.db.keyset import Page, PageRequest
-from shared.errors import (
-    DependencyCircle,
-    FieldViolation,
-    ResourceExists,
-    ResourceReferenced,
-    ValidationFailed,
-)
+from shared.domain_error import FieldViolation
+from shared.errors import DependencyCircle, ResourceExists, ResourceReferenced, ValidationFailed
 from shared.identity.actor import Actor
 from shared.outbox.change import Change
 

@@ -3,7 +3,8 @@
 from functools import cache
 from importlib.resources import files
 
-from shared.errors import FieldViolation, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import ValidationFailed
 
 SHORTEST = 8
 """Characters."""

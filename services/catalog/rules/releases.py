@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.catalog.rules.resources import Release, ReleaseStatus
+from shared.domain_error import FieldViolation
 from shared.errors import (
-    FieldViolation,
     IllegalTransition,
     ReleaseContentDiffers,
     ReleaseIncomplete,

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.catalog.rules.resources import Resource
 from shared.db.schema import Row, Versioned
 from shared.db.violations import constraint_name
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 
 
 @contextmanager

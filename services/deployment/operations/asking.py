@@ -20,7 +20,8 @@ from services.deployment.rules.policy import Policy
 from services.deployment.rules.start_times import check_start_times
 from services.deployment.store import histories, locks, references
 from services.deployment.store.locks import EnvironmentRow, ReleaseRow, ServiceRow
-from shared.errors import DomainError, ResourceArchived
+from shared.domain_error import DomainError
+from shared.errors import ResourceArchived
 from shared.identity.actor import Actor
 
 

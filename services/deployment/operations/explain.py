@@ -14,7 +14,7 @@ from services.deployment.rules.gates import GateAnswer
 from services.deployment.rules.lifecycle import DeploymentKind
 from services.deployment.store import dossiers
 from shared.db.engine import Database
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from shared.identity.actor import Actor
 from shared.ids import new_id
 

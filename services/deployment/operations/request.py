@@ -15,7 +15,8 @@ from services.deployment.rules.releases import ReleaseAction, ReleaseStatus
 from services.deployment.rules.stages import PIPELINE, pipeline_of
 from services.deployment.store import children, references, writing
 from services.deployment.store.references import NamedPerson
-from shared.errors import FieldViolation, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import ValidationFailed
 from shared.identity.actor import ActorKind, Role
 from shared.ids import new_id
 from shared.outbox.change import Change

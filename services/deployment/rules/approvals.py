@@ -13,9 +13,9 @@ from uuid import UUID
 
 from services.deployment.rules.overrides import Override
 from services.deployment.rules.policy import Policy
+from shared.domain_error import FieldViolation
 from shared.errors import (
     DecisionExists,
-    FieldViolation,
     IllegalTransition,
     NotEnoughApprovers,
     NotPermitted,

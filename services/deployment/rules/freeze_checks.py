@@ -22,7 +22,8 @@ from services.deployment.rules.freeze_times import (
     earliest_reading,
 )
 from services.deployment.rules.freezes import Window, next_start
-from shared.errors import FieldViolation, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import ValidationFailed
 
 LONGEST_NAME: Final = 100
 LONGEST_REASON: Final = 1000

@@ -7,7 +7,8 @@ from typing import Final
 from uuid import UUID
 
 from services.deployment.rules.lifecycle import DeploymentKind
-from shared.errors import FieldViolation, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import ValidationFailed
 
 LONGEST: Final = timedelta(days=366)
 

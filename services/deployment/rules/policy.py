@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Final
 
 from services.deployment.rules.lifecycle import DeploymentStatus
-from shared.errors import FieldViolation, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import ValidationFailed
 from shared.identity.actor import Role
 
 

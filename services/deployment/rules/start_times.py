@@ -3,7 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from shared.errors import FieldViolation, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import ValidationFailed
 
 LONGEST_WAIT: Final = timedelta(days=30)
 

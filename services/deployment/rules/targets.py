@@ -18,9 +18,9 @@ from services.deployment.rules.history import Deployed, completions, live
 from services.deployment.rules.lifecycle import DeploymentKind
 from services.deployment.rules.policy import Policy
 from services.deployment.rules.promotion import ReleaseFacts
+from shared.domain_error import GateViolation
 from shared.errors import (
     GateUnsatisfied,
-    GateViolation,
     NoStableRelease,
     NotPermitted,
     RollbackBlocked,

@@ -22,13 +22,8 @@ from shared.db.models.deployment import (
     Rollback,
 )
 from shared.db.violations import constraint_name
-from shared.errors import (
-    ConcurrentChange,
-    DeploymentExists,
-    DomainError,
-    RollbackExists,
-    SlotTaken,
-)
+from shared.domain_error import DomainError
+from shared.errors import ConcurrentChange, DeploymentExists, RollbackExists, SlotTaken
 from shared.ids import new_id
 
 Values = Mapping[str, Any]

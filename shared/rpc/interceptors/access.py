@@ -5,7 +5,8 @@ from typing import Any
 
 import structlog
 
-from shared.errors import DomainError, Kind, LoginRefused
+from shared.domain_error import DomainError, Kind
+from shared.errors import LoginRefused
 from shared.identity.access import AccessRules
 from shared.identity.actor import Call, current_call
 from shared.rpc.interceptors.around import Around, Behaviour, Context, Rpc

@@ -7,7 +7,8 @@ import grpc
 import structlog
 
 from shared.db.violations import translate
-from shared.errors import DomainError, Kind, UnexpectedError
+from shared.domain_error import DomainError, Kind
+from shared.errors import UnexpectedError
 from shared.identity.actor import current_call
 from shared.rpc.call import REQUEST_ID_HEADER
 from shared.rpc.interceptors.around import Around, Behaviour, Context, Rpc

@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from shared.errors import DomainError, Kind
+from shared.domain_error import DomainError, Kind
 from shared.identity.access import AccessRules
 from shared.identity.actor import current_call
 from shared.identity.verifier import Verifier

@@ -15,7 +15,8 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor, MethodDe
 from google.protobuf.message import DecodeError, Message
 from protovalidate import Validator, Violation
 
-from shared.errors import FieldViolation, MalformedRequest, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import MalformedRequest, ValidationFailed
 from shared.rpc.interceptors.around import Around, Behaviour, Context, Rpc
 from shared.rpc.message_checks import Unusable, unusable_values
 from shared.rpc.methods import request_class

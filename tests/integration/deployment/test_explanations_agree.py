@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
-from shared.errors import DomainError, GateUnsatisfied, IllegalTransition, SlotTaken
+from shared.domain_error import DomainError
+from shared.errors import GateUnsatisfied, IllegalTransition, SlotTaken
 from tests.support.deployments import World
 from tests.support.situations import Situations
 

@@ -8,8 +8,8 @@ from google.protobuf.duration_pb2 import Duration
 from release_manager.common.v1 import access_pb2
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
+from shared.domain_error import DomainError
 from shared.errors import (
-    DomainError,
     EtagMismatch,
     GateUnsatisfied,
     ResourceArchived,

@@ -10,7 +10,8 @@ from services.deployment.operations import examine
 from services.deployment.store import dossiers
 from shared.db.engine import Database
 from shared.db.keyset import PageRequest
-from shared.errors import DomainError, GateUnsatisfied, IllegalTransition, SlotTaken
+from shared.domain_error import DomainError
+from shared.errors import GateUnsatisfied, IllegalTransition, SlotTaken
 from tests.integration.deployment.test_races import outcomes
 from tests.support.deployments import World
 from tests.support.publishing import told

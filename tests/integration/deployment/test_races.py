@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Sequence
 import pytest
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
+from shared.domain_error import DomainError
 from shared.errors import (
     DeploymentExists,
-    DomainError,
     IllegalTransition,
     RequestIdReused,
     SlotTaken,

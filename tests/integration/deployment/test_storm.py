@@ -11,7 +11,7 @@ import pytest
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from services.deployment.rules.lifecycle import TRANSITIONS
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from tests.support.deployments import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -13,7 +13,8 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 from services.deployment.app import database
 from services.deployment.store import writing
 from shared.db.engine import Database
-from shared.errors import DeploymentExists, DomainError, RollbackExists, SlotTaken
+from shared.domain_error import DomainError
+from shared.errors import DeploymentExists, RollbackExists, SlotTaken
 from shared.ids import new_id
 from shared.settings import read_settings
 from tests.support.deployments import World

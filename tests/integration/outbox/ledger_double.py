@@ -7,7 +7,8 @@ from enum import Enum, auto
 
 from release_manager.audit.v1 import audit_pb2 as pb
 
-from shared.errors import AuditUnavailable, FieldViolation, ValidationFailed
+from shared.domain_error import FieldViolation
+from shared.errors import AuditUnavailable, ValidationFailed
 
 Refuse = Callable[[pb.AuditEvent], str]
 PATIENCE_S = 0.2

@@ -17,7 +17,8 @@ from release_manager.audit.v1 import audit_pb2_grpc, retention_pb2_grpc
 
 from services.audit.app import audit_server
 from services.audit.store.appending import Driver
-from shared.errors import DomainError, TokenRejected
+from shared.domain_error import DomainError
+from shared.errors import TokenRejected
 from shared.identity.actor import Actor, ActorKind, Role
 from shared.identity.keys import ensure_keys
 from shared.ids import new_id

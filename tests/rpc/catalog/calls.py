@@ -8,7 +8,7 @@ from uuid import uuid4
 from google.protobuf.field_mask_pb2 import FieldMask
 from release_manager.catalog.v1 import catalog_pb2 as pb
 
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from tests.rpc.catalog.conftest import refusal
 from tests.support.platform import Platform
 

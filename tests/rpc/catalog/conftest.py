@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from release_manager.audit.v1 import audit_pb2
 
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from shared.rpc.status import from_rpc_error
 from shared.setting_values import driver_url
 from tests.support.database import Databases

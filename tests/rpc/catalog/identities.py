@@ -9,7 +9,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from release_manager.common.v1 import access_pb2
 from release_manager.identity.v1 import identity_pb2 as pb
 
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from tests.rpc.catalog.conftest import refusal
 from tests.support.platform import Platform, bearer
 

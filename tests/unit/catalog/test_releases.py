@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from services.catalog.rules.releases import Content, publish
 from services.catalog.rules.resources import Release, ReleaseStatus
+from shared.domain_error import DomainError
 from shared.errors import (
-    DomainError,
     IllegalTransition,
     ReleaseContentDiffers,
     ReleaseIncomplete,

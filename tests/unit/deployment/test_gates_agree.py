@@ -19,7 +19,8 @@ from services.deployment.rules.gates import (
     check_start,
     evaluate,
 )
-from shared.errors import DomainError, GateUnsatisfied, SlotTaken
+from shared.domain_error import DomainError
+from shared.errors import GateUnsatisfied, SlotTaken
 from tests.unit.deployment.situations import SITUATIONS, Moment, shuffled, situation
 
 SITUATIONS_ASKED = 10_000

@@ -17,7 +17,7 @@ from services.deployment.rules.promotion import ReleaseFacts
 from services.deployment.rules.releases import ReleaseStatus
 from services.deployment.rules.rollback import plan
 from services.deployment.rules.targets import Place, Wish
-from shared.errors import DomainError
+from shared.domain_error import DomainError
 from shared.identity.actor import Role
 from tests.support.rollback_model import Answer, Attempt, Pair
 from tests.unit.deployment.facts import START as MIDNIGHT

@@ -19,8 +19,8 @@ from services.deployment.rules.stages import (
     skip,
     strict_omitted,
 )
+from shared.domain_error import DomainError
 from shared.errors import (
-    DomainError,
     IllegalTransition,
     NotPermitted,
     ResourceNotFound,

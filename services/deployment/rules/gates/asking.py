@@ -13,7 +13,8 @@ from services.deployment.rules.gates.lock import lock
 from services.deployment.rules.gates.place import queue, slot
 from services.deployment.rules.gates.readiness import dependency, not_before, soak
 from services.deployment.rules.gates.release import promotion_order, release
-from shared.errors import GateUnsatisfied, GateViolation, SlotTaken
+from shared.domain_error import GateViolation
+from shared.errors import GateUnsatisfied, SlotTaken
 
 _GATES: Final[Mapping[Gate, Callable[[GateFacts, datetime], GateAnswer]]] = MappingProxyType(
     {
