@@ -43,8 +43,15 @@ def raw(arity: Callable[[str], Any], method: str) -> Any:
 
 
 async def answers(made: Any, method: str) -> list[Any]:
-    """Return all answers of a call."""
-    return [answer async for answer in made] if method in STREAMED else [await made]
+    """Return all answers of a call; it ends with the task that reads them.
+
+    gRPC tells the server of a cancelled reader only while that waits for a message: between two,
+    the call would go on for as long as something refers to it.
+    """
+    try:
+        return [answer async for answer in made] if method in STREAMED else [await made]
+    finally:
+        made.cancel()
 
 
 async def failure(made: Awaitable[Any]) -> grpc.aio.AioRpcError:
@@ -62,7 +69,7 @@ async def refusal(made: Awaitable[Any]) -> DomainError:
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    """Wait until something is so, for at most twenty seconds."""
-    async with asyncio.timeout(20):
+    """Wait until something is so, for at most five seconds."""
+    async with asyncio.timeout(5):
         while not reached():  # noqa: ASYNC110  (what is waited for knows no events)
             await asyncio.sleep(0.005)
