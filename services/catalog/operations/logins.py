@@ -1,6 +1,7 @@
 """Checking who logs in. No transaction is open while a password is compared."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from services.catalog.rules.resources import Credentials
 from services.catalog.rules.throttling import KNOWN_FOR, account_of, source_of
 from services.catalog.store import login_throttles, sessions, users
 from shared.db.engine import Database
+from shared.errors import LoginRefused
 from shared.identity.actor import current_call
 from shared.identity.hashing import PasswordCheck
 from shared.identity.passwords import Passwords, Place
@@ -34,7 +36,7 @@ class Attempt:
     """A log-in as it was tried, and what came of it.
 
     `account` and `source` are under what its failure counts. The password was `compared` unless
-    too many had failed before.
+    too many had failed before. `began` is when it was tried, by the clock of the event loop.
     """
 
     username: str
@@ -43,6 +45,7 @@ class Attempt:
     source: str
     compared: bool
     check: PasswordCheck
+    began: float
 
     @property
     def refusal(self) -> Refusal | None:
@@ -54,6 +57,21 @@ class Attempt:
         if not self.user.may_log_in:
             return Refusal.CANNOT_LOG_IN
         return None if self.check.right else Refusal.WRONG_PASSWORD
+
+    @asynccontextmanager
+    async def refused_in_step(self) -> AsyncIterator[None]:
+        """Let LoginRefused out of the block only after a whole number of half comparisons.
+
+        What is read and written differs a little between refusals, by less than a hundredth of a
+        comparison; that would tell who asks often enough which accounts exist.
+        """
+        try:
+            yield
+        except LoginRefused:
+            step = self.check.seconds / 2
+            took = _now() - self.began
+            await asyncio.sleep(math.ceil(took / step) * step - took)
+            raise
 
 
 class LogIns:
@@ -75,18 +93,19 @@ class LogIns:
 
         `username` is a user name or a mail address. Raises LoginBusy.
         """
+        began = _now()
         with self._passwords.place() as place:
             async with self._db.snapshot() as tx:
                 user = await users.credentials(tx, username)
-            return await self._compare(place, username, user, password)
+            return await self._compare(place, began, username, user, password)
 
     async def attempt_of(self, user: Credentials, password: str) -> Attempt:
         """Compare the password of somebody who is logged in already; raises LoginBusy."""
         with self._passwords.place() as place:
-            return await self._compare(place, user.username, user, password)
+            return await self._compare(place, _now(), user.username, user, password)
 
     async def _compare(
-        self, place: Place, username: str, user: Credentials | None, password: str
+        self, place: Place, began: float, username: str, user: Credentials | None, password: str
     ) -> Attempt:
         user_id = user.user_id if user is not None else None
         account = account_of(user_id, username)
@@ -101,7 +120,7 @@ class LogIns:
                     await self._succeeded(account, source, known=known)
         if not compared:  # the same work, for which nobody has to wait
             check = await place.check(password, None)
-        return Attempt(username, user, account, source, compared, check)
+        return Attempt(username, user, account, source, compared, check, began)
 
     async def _admit(self, account: str, source: str, user_id: UUID | None) -> tuple[bool, bool]:
         """Return whether the password is compared, and whether its source is known."""
@@ -119,6 +138,10 @@ class LogIns:
         async with self._db.transaction() as tx:
             before = await login_throttles.locked(tx, account, source)
             await login_throttles.save(tx, account, source, before.succeeded(known=known))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class _Turns:

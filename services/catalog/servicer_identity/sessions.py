@@ -18,13 +18,14 @@ class SessionRpcs(Rpcs):
     async def Login(self, request: pb.LoginRequest, _: Context) -> pb.LoginResponse:
         """Check a password and start a session."""
         attempt = await self._log_ins.attempt(request.username, request.password)
-        return await self._changes.answer(
-            request,
-            pb.LoginResponse,
-            lambda change: self._sessions.open(change, attempt),
-            messages.logged_in,
-            remember=False,
-        )
+        async with attempt.refused_in_step():
+            return await self._changes.answer(
+                request,
+                pb.LoginResponse,
+                lambda change: self._sessions.open(change, attempt),
+                messages.logged_in,
+                remember=False,
+            )
 
     async def Refresh(self, request: pb.RefreshRequest, _: Context) -> pb.RefreshResponse:
         """Exchange a refresh token for a new pair."""
