@@ -202,13 +202,13 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             leaf_index = await self._reading.position(UUID(request.id))
         with suppress(EntryRetired):  # which can be proved nevertheless
             found = await self._reading.by_leaf_index(leaf_index)
-        if request.tree_size:  # which the trace itself must not be the last entry of
+        if request.tree_size:
+            # The trace is an entry too: written before, it could be what makes the ledger reach
+            # the size that is asked for.
             proof = await self._inclusion(leaf_index, request.tree_size)
             await self._trace_of("prove", found, leaf_index)
         else:
-            proof, _trace = await asyncio.gather(
-                self._inclusion(leaf_index), self._trace_of("prove", found, leaf_index)
-            )
+            proof = await self._inclusion_beside_trace(leaf_index, found)
         return pb.GetInclusionProofResponse(proof=proof)
 
     async def GetConsistencyProof(
@@ -257,6 +257,19 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             await self._traces.write(action, details)
         elif found.user_id != caller().user_id:
             await self._traces.write(action, details, str(found.id))
+
+    async def _inclusion_beside_trace(
+        self, leaf_index: int, found: Entry | None
+    ) -> pb.InclusionProof:
+        """Make a proof while its trace is written; there is a trace also when that fails."""
+        proving = asyncio.create_task(self._inclusion(leaf_index))
+        try:
+            await self._trace_of("prove", found, leaf_index)
+        except BaseException:
+            proving.cancel()
+            await asyncio.gather(proving, return_exceptions=True)
+            raise
+        return await proving
 
     async def _inclusion(self, leaf_index: int, tree_size: int = 0) -> pb.InclusionProof:
         made = await self._integrity.proofs.inclusion(leaf_index, tree_size)

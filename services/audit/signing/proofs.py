@@ -68,13 +68,13 @@ class Proofs:
         await self._covered(size or leaf_index + 1)
         leaf = Node(0, leaf_index)
         known = self._integrator.newest
-        async with self._database.transaction() as tx:
+        # Checkpoints stay and tiles only grow: the statements need no common state.
+        async with self._database.statements() as tx:
             if known is not None and size in {0, known.size} and leaf_index < known.size:
                 size, note = known.size, known.note
             else:
                 size, note = await _size_and_note(tx, size)
             spans = inclusion_spans(leaf_index, size)
-            # Tiles may be longer by now; they begin with what they were.
             tiles = await trees.tiles(tx, {tile_of(leaf), *tiles_of(spans)})
         return Inclusion(leaf_index, hash_of(leaf, tiles), size, hashes_of(spans, tiles), note)
 
