@@ -77,7 +77,9 @@ class Search:
         """
         drivers = pages.drivers(self.wanted)
         first = drivers[0] if drivers else EVERYTHING
-        examine = max(FIRST, 2 * self._missing)
+        examine = 2 * self._missing
+        if len(drivers) < 2:  # noqa: PLR2004  (else another equality may be the rare one)
+            examine = max(FIRST, examine)
         stop = await self._walk(first, left, examine)
         rest = self._beyond(stop, left)
         # At the density so far, and twice that for safety.
