@@ -6,10 +6,10 @@ noted. Memory is bounded: beyond `most` kinds at a time, further ones are counte
 Nothing here waits or reads a clock; whoever uses it says what time it is.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -118,3 +118,13 @@ class Floods(Generic[K, V]):
             count=earlier.count + later.count,
             last_at=max(earlier.last_at, later.last_at),
         )
+
+
+def pause(floods: Iterable[Floods[Any, Any]], now: datetime) -> float:
+    """Return the seconds until something of `floods` is due.
+
+    At most WINDOW, as clocks may be put.
+    """
+    due = [moment for flood in floods if (moment := flood.due_at())]
+    left = min(due) - now if due else WINDOW
+    return min(max(left, timedelta()), WINDOW).total_seconds()

@@ -3,9 +3,10 @@
 Whoever is denied does not wait for the entry, and no entry hinders the answer: a denial is counted
 in memory, and a loop of its own writes what is due in a transaction of its own. The first denial of
 a kind is written at once, the ones like it once a minute with their number (see `shared.floods`),
-so a flood of them neither fills the outbox nor goes unseen. Nothing is dropped while the process
-lives: what cannot be written stays in the count, and memory stays bounded. A process that is killed
-takes with it the counts that were not written yet, of one minute unless the database was away.
+so a flood of them neither fills the outbox nor goes unseen. While the process lives, what cannot be
+written now stays in the count, and memory stays bounded; what no database would ever take goes to
+the log instead. A process that is killed takes with it the counts that were not written yet, of one
+minute unless the database was away.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from shared.db.engine import Database
 from shared.db.models.outbox import OutboxEvent
 from shared.db.violations import sqlstate
 from shared.domain_error import DomainError
-from shared.floods import WINDOW, Floods, Report
+from shared.floods import Floods, Report, pause
 from shared.identity.actor import Call
 from shared.ids import new_id
 from shared.outbox.append import append_events
@@ -46,7 +47,7 @@ UNKNOWN = "unknown"
 
 DENIED = Counter("calls_denied", "Calls that were denied.", ["producer"])
 LOST = Counter(
-    "denials_lost", "Denied calls that could not be written before the end.", ["producer"]
+    "denials_lost", "Denied calls that could not be written: in time, or ever.", ["producer"]
 )
 _log = structlog.get_logger(__name__)
 
@@ -122,7 +123,9 @@ class Denials:
         while not self._ending.is_set():
             with suppress(TimeoutError):
                 # Not `wait_for`, which in Python 3.11 loses a cancellation that meets the news.
-                async with asyncio.timeout(self._pause()):
+                async with asyncio.timeout(
+                    0 if self._unwritten else pause(self._floods, self._clock())
+                ):
                     await self._news.wait()
             self._news.clear()
             written = await self._write(wake, WRITE_TIMEOUT_S)
@@ -156,15 +159,6 @@ class Denials:
     @property
     def _floods(self) -> tuple[Floods[Sort, Denial], ...]:
         return self._accounts, self._strangers
-
-    def _pause(self) -> float:
-        """Return the seconds until something is due; at most a window, as clocks may be put."""
-        longest = WINDOW.total_seconds()
-        due = [moment for floods in self._floods if (moment := floods.due_at())]
-        if self._unwritten:
-            return 0.0
-        left = (min(due) - self._clock()).total_seconds() if due else longest
-        return min(max(left, 0.0), longest)
 
     async def _write(self, wake: Callable[[], None], seconds: float) -> bool:
         """Write what was not written before, or else what is due; return whether that is done.
@@ -207,9 +201,9 @@ class Denials:
         async with self._db.transaction() as tx:
             if again:
                 ids = [entry.event_id for entry in entries]
-                there = select(OutboxEvent.id).where(OutboxEvent.event_id.in_(ids)).limit(1)
-                if (await tx.execute(there)).first() is not None:
-                    return ()
+                written = select(OutboxEvent.event_id).where(OutboxEvent.event_id.in_(ids))
+                if there := set((await tx.execute(written)).scalars()):
+                    return [entry for entry in entries if entry.event_id not in there]
             for entry in entries:
                 try:
                     async with tx.begin_nested():

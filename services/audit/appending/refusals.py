@@ -20,7 +20,7 @@ from services.audit.rules.events import Event
 from shared.clock import Clock
 from shared.domain_error import DomainError, Kind
 from shared.errors import EventIdReused
-from shared.floods import WINDOW, Floods, Report
+from shared.floods import Floods, Report, pause
 from shared.identity.actor import Actor, Call, current_call
 
 LONGEST_METHOD = 256
@@ -131,7 +131,9 @@ class Refusals:
     async def _write_for_ever(self) -> None:
         while not self._stopping:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), self._pause())
+                # Not `wait_for`, which in Python 3.11 loses a cancellation that meets the news.
+                async with asyncio.timeout(pause(self._floods, self._clock())):
+                    await self._news.wait()
             self._news.clear()
             now = self._clock()
             if not await self._write([(floods, floods.take(now)) for floods in self._floods]):
@@ -145,14 +147,6 @@ class Refusals:
         for floods in self._floods:
             for report in floods.take_all():
                 _log.error("audit_refusal_lost", count=report.count, refusal=str(report.sample))
-
-    def _pause(self) -> float:
-        """Return the seconds until something is due; at most a window, as clocks may be put."""
-        due = [moment for floods in self._floods if (moment := floods.due_at())]
-        if not due:
-            return WINDOW.total_seconds()
-        left = (min(due) - self._clock()).total_seconds()
-        return min(max(left, 0.0), WINDOW.total_seconds())
 
     async def _write(self, taken: Sequence[tuple[Floods[Sort, Event], Sequence[Told]]]) -> bool:
         """Append reports in one commit; when that fails give them back, and say so."""
