@@ -18,12 +18,12 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.audit.reading.head_watch import HeadWatch, Seen
-from services.audit.reading.slots import Slots
 from services.audit.store import windows
 from services.audit.store.queries import Filter, Leaves
 from services.audit.store.trees import StoredCheckpoint
 from shared.db.engine import Database
 from shared.errors import EntryRetired, FollowSlotsTaken, PositionOutOfRange
+from shared.rpc.slots import Slots
 
 PER_CALLER = 10
 TOTAL = 200
@@ -197,17 +197,29 @@ class _Windows:
         )
 
     async def _read(self, wanted: Filter, leaves: Leaves) -> Batch:
+        """Read a window again until no month of it was dropped meanwhile.
+
+        A snapshot knows nothing of a table that is dropped: its rows would be passed in silence.
+        """
+        async with self._reads:
+            while True:
+                async with self._database.snapshot() as tx:
+                    kept = await _not_retired(tx, leaves)
+                    batch = await self._entries(tx, wanted, kept)
+                async with self._database.statements() as tx:
+                    if await _not_retired(tx, leaves) == kept:
+                        return batch
+
+    async def _entries(self, tx: AsyncConnection, wanted: Filter, leaves: Leaves) -> Batch:
         found: list[Any] = []
         size = 0
-        async with self._reads, self._database.snapshot() as tx:
-            leaves = await _not_retired(tx, leaves)
-            async for row in windows.entries(tx, wanted, leaves, LARGEST_BATCH):
-                entry = self._render(row)
-                size += entry.ByteSize()
-                if found and size > BATCH_BYTES:
-                    return Batch(found, row.leaf_index)
-                found.append(entry)
-                last = row.leaf_index
+        async for row in windows.entries(tx, wanted, leaves, LARGEST_BATCH):
+            entry = self._render(row)
+            size += entry.ByteSize()
+            if found and size > BATCH_BYTES:
+                return Batch(found, row.leaf_index)
+            found.append(entry)
+            last = row.leaf_index
         is_full = len(found) == LARGEST_BATCH
         return Batch(found, last + 1 if is_full else leaves.end)
 

@@ -11,10 +11,11 @@ import pytest
 from release_manager.audit.v1 import audit_pb2 as pb
 
 from services.audit.reading import following, head_watch
-from services.audit.reading.slots import Slots
+from services.audit.store import windows
 from shared.errors import FollowSlotsTaken
 from shared.identity.actor import Role
 from shared.ids import new_id
+from shared.rpc.slots import Slots
 from tests.rpc.audit.conftest import Service, as_, event, refusal
 from tests.support.walls import lose_end
 
@@ -224,6 +225,30 @@ async def test_what_was_retired_is_not_skipped_in_silence(audit: Service) -> Non
     assert facts == {"position": "3", "retired_by": "8", "next_index": "6"}
     async with follow(audit, from_index=6) as follower:
         assert numbers(await follower.until(9)) == [6, 7, 8]
+
+
+async def test_what_is_retired_while_it_is_read_is_not_skipped_either(
+    audit: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await audit.log(*[event(number) for number in range(9)])
+    entries = windows.entries
+
+    async def after_the_drop(tx: Any, *asked: Any) -> AsyncIterator[Any]:
+        monkeypatch.setattr(windows, "entries", entries)
+        await audit.owner.execute(
+            "INSERT INTO audit_retirements (month, first_index, end_index, leaf_index, dropped_at)"
+            " VALUES ('2020-01-01', 3, 6, 8, now())"
+        )
+        async for row in entries(tx, *asked):
+            if row.leaf_index not in range(3, 6):
+                yield row
+
+    # A snapshot that began before a month was dropped sees neither its rows nor that it was.
+    monkeypatch.setattr(windows, "entries", after_the_drop)
+    async with follow(audit, from_index=0) as follower:
+        assert numbers(await follower.until(3)) == [0, 1, 2]
+        error = await refusal(follower.call.read())
+    assert (error.reason, error.facts["position"]) == ("ENTRY_RETIRED", "3")
 
 
 async def test_ten_streams_of_one_caller(audit: Service) -> None:
