@@ -35,7 +35,7 @@ class CredentialsMissing(DomainError, kind=Kind.UNAUTHENTICATED):
 
 
 class TokenRejected(DomainError, kind=Kind.UNAUTHENTICATED):
-    """The token is not valid here or has expired. Log in again, or refresh the session."""
+    """The token is not valid or expired. Call Login or Refresh; a program takes a new API token."""
 
 
 class LoginRefused(DomainError, kind=Kind.UNAUTHENTICATED):
@@ -49,8 +49,8 @@ class RoleRequired(DomainError, kind=Kind.DENIED):
 
 
 class ScopeRequired(DomainError, kind=Kind.DENIED):
-    """This call needs a service account with the scope {scope}. Ask an administrator to add it to
-    the account.
+    """This call needs a service account with the scope {scope}. Ask an administrator to add it with
+    UpdateServiceAccount.
     """
 
 
@@ -76,19 +76,19 @@ class ReleaseContentDiffers(DomainError, kind=Kind.EXISTS):
 
 class DeploymentExists(DomainError, kind=Kind.EXISTS):
     """Release {release} is already {status} in {environment} as deployment {deployment}. Follow
-    that deployment instead.
+    that one with GetDeployment, or stop it with CancelDeployment.
     """
 
 
 class RollbackExists(DomainError, kind=Kind.EXISTS):
     """A rollback of {service} in {environment} is already running as deployment {deployment}.
-    Follow that one, or wait until it has ended.
+    Follow that one with GetDeployment until it has ended.
     """
 
 
 class DecisionExists(DomainError, kind=Kind.EXISTS):
-    """You have already decided {decision} on deployment {deployment}. A decision cannot be
-    replaced by another one.
+    """You have already decided {decision} on deployment {deployment}. Take that back with
+    RevokeApproval first.
     """
 
 
@@ -121,14 +121,14 @@ class NotEnoughApprovers(DomainError, kind=Kind.PRECONDITION):
 
 
 class StageOutOfOrder(DomainError, kind=Kind.PRECONDITION):
-    """Stage {stage} cannot go to {status} before {blocking} has ended. Update the earlier stages
-    first.
+    """Stage {stage} cannot go to {status} before {blocking} has ended. Report the earlier stages
+    with UpdatePipelineStage first.
     """
 
 
 class StageResultFinal(DomainError, kind=Kind.PRECONDITION):
-    """Stage {stage} has already ended as {status}. The result of a finished attempt cannot be
-    changed.
+    """Stage {stage} has already ended as {status}, which cannot be changed. RetryStage tries a
+    failed one again while the deployment is paused; else PromoteRelease makes a new one.
     """
 
 
@@ -143,26 +143,27 @@ class NothingDeployed(DomainError, kind=Kind.PRECONDITION):
 
 
 class NoStableRelease(DomainError, kind=Kind.PRECONDITION):
-    """There is no earlier stable release of {service} in {environment} to go back to.
-    {candidates}
+    """There is no earlier stable release of {service} in {environment} to go back to. {candidates}
+    Deploy a release that works with PromoteRelease instead.
     """
 
 
 class RollbackBlocked(DomainError, kind=Kind.PRECONDITION):
-    """Going back from {release} is blocked, because it is flagged irreversible. Roll forward with
-    a new release.
+    """Going back from {release} is blocked, because it is flagged irreversible. Roll forward:
+    deploy another release with PromoteRelease. A lead or an admin who knows that it can be undone
+    calls ExecuteRollback with cross_irreversible.
     """
 
 
 class TargetNeverDeployed(DomainError, kind=Kind.PRECONDITION):
     """Release {release} has never completed in {environment}. Name a release that has, or deploy
-    it in the ordinary way.
+    this one with PromoteRelease.
     """
 
 
 class SlotTaken(DomainError, kind=Kind.PRECONDITION):
     """{service} in {environment} is busy with deployment {deployment}, which is {status}. Wait for
-    it or cancel it; a rollback stops it with preempt.
+    its end or stop it with CancelDeployment; a rollback stops it with preempt.
     """
 
 
@@ -173,9 +174,7 @@ class ReleaseIncomplete(DomainError, kind=Kind.PRECONDITION):
 
 
 class ReleaseInUse(DomainError, kind=Kind.PRECONDITION):
-    """Release {release} is {use} in {environment}, so it cannot be abandoned or archived now. End
-    its deployments, or deploy another release there first.
-    """
+    """Release {release} is {use} in {environment}, so it cannot be {wish} now. {remedy}"""
 
 
 class ResourceReferenced(DomainError, kind=Kind.PRECONDITION):
@@ -196,13 +195,13 @@ class EventTooOld(DomainError, kind=Kind.PRECONDITION):
 
 class EtagMismatch(DomainError, kind=Kind.CONFLICT):
     """The {resource_type} has changed since you read it: its version is {current}. Read it again
-    and repeat the change.
+    with its Get call and repeat the change.
     """
 
 
 class StaleRollback(DomainError, kind=Kind.CONFLICT):
     """Deployment {deployment} is no longer the latest in {environment}; deployment {latest} is.
-    Look at that one and decide again.
+    Look at that one and decide again whether to call ExecuteRollback.
     """
 
 
@@ -213,8 +212,8 @@ class ConcurrentChange(DomainError, kind=Kind.CONFLICT):
 
 
 class LeaseLost(DomainError, kind=Kind.CONFLICT):
-    """The lease of deployment {deployment} is not yours any more. Claim the deployment again
-    before you go on.
+    """The lease of deployment {deployment} is not yours any more. Claim the deployment again with
+    ClaimDeployment before you go on.
     """
 
 
@@ -300,6 +299,10 @@ class FollowSlotsTaken(DomainError, kind=Kind.EXHAUSTED):
     """{running} streams are followed already. Close one, or wait until one ends."""
 
 
+class WebhooksTaken(DomainError, kind=Kind.EXHAUSTED):
+    """There are {most} webhooks already. Delete one with DeleteWebhook, or let one serve both."""
+
+
 class EntryRetired(DomainError, kind=Kind.PRECONDITION):
     """The entry at {position} was retired with its month by the entry at {retired_by}; its leaf is
     still in the tree. Go on from {next_index}.
@@ -323,11 +326,11 @@ class ExpressionInvalid(DomainError, kind=Kind.INVALID):
 
 
 class ResourceArchived(DomainError, kind=Kind.PRECONDITION):
-    """The {resource_type} {resource} is archived. Take it out of the archive first."""
+    """The {resource_type} {resource} is archived. Take it out with its Unarchive call first."""
 
 
 class LastAdmin(DomainError, kind=Kind.PRECONDITION):
-    """{username} is the last active admin. Make somebody else an admin first."""
+    """{username} is the last active admin. Make somebody else an admin with UpdateUser first."""
 
 
 class DependencyCircle(DomainError, kind=Kind.PRECONDITION):
@@ -335,8 +338,39 @@ class DependencyCircle(DomainError, kind=Kind.PRECONDITION):
 
 
 class PasswordChangeRequired(DomainError, kind=Kind.DENIED):
-    """The password must be changed first. Call ChangePassword, then go on."""
+    """The password must be changed first. Call ChangePassword, and go on two seconds later."""
 
 
 class RunbookLacks(DomainError, kind=Kind.PRECONDITION):
     """The runbook {runbook} has no {what}. {remedy}"""
+
+
+class LeaseHeld(DomainError, kind=Kind.PRECONDITION):
+    """Deployment {deployment} is claimed by {executor} ({holder}) until {until}. Send the token of
+    that lease, wait until it ends, or stop the deployment with CancelDeployment.
+    """
+
+
+class OutputOffset(DomainError, kind=Kind.CONFLICT):
+    """Offset {offset} does not go on with the output of stage {stage}, which has {size} bytes:
+    {problem}. Send what comes next with AppendStageOutput at offset {size}.
+    """
+
+
+class OutputFull(DomainError, kind=Kind.EXHAUSTED):
+    """The output of stage {stage} has {size} of at most {limit} bytes, of which each call takes at
+    least {least}. Store the rest elsewhere, and with AppendStageOutput say where in the {left}
+    bytes that are left.
+    """
+
+
+class OutputMixed(DomainError, kind=Kind.PRECONDITION):
+    """The output of stage {stage} comes by {call}, in {size} bytes so far, and by nothing else
+    until the attempt has ended. {remedy}
+    """
+
+
+class OutputOutOfRange(DomainError, kind=Kind.RANGE):
+    """Offset {offset} is beyond the output of attempt {attempt} at stage {stage}, which has {size}
+    bytes. Call TailStageOutput with a smaller one.
+    """

@@ -121,7 +121,7 @@ class _ReleaseStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Release
     RELEASE_STATUS_DRAFT: _ReleaseStatus.ValueType  # 1
     """Not complete; cannot be deployed."""
     RELEASE_STATUS_PUBLISHED: _ReleaseStatus.ValueType  # 2
-    """Version, commit and digest are frozen; can be deployed."""
+    """Version, commit, its time and digest are frozen; can be deployed."""
     RELEASE_STATUS_PROMOTED: _ReleaseStatus.ValueType  # 3
     """Has been promoted to an environment."""
     RELEASE_STATUS_ROLLED_BACK: _ReleaseStatus.ValueType  # 4
@@ -139,7 +139,7 @@ RELEASE_STATUS_UNSPECIFIED: ReleaseStatus.ValueType  # 0
 RELEASE_STATUS_DRAFT: ReleaseStatus.ValueType  # 1
 """Not complete; cannot be deployed."""
 RELEASE_STATUS_PUBLISHED: ReleaseStatus.ValueType  # 2
-"""Version, commit and digest are frozen; can be deployed."""
+"""Version, commit, its time and digest are frozen; can be deployed."""
 RELEASE_STATUS_PROMOTED: ReleaseStatus.ValueType  # 3
 """Has been promoted to an environment."""
 RELEASE_STATUS_ROLLED_BACK: ReleaseStatus.ValueType  # 4
@@ -491,6 +491,7 @@ class Release(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     ARCHIVED_AT_FIELD_NUMBER: _builtins.int
+    COMMIT_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUID of the release."""
     service_id: _builtins.str
@@ -533,6 +534,12 @@ class Release(_message.Message):
     def archived_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it was archived; absent while it is not."""
 
+    @_builtins.property
+    def commit_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When that commit was made, as far as anybody said; the measure of lead times, for which
+        `created_at` stands in when it is absent.
+        """
+
     def __init__(
         self,
         *,
@@ -553,10 +560,11 @@ class Release(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         archived_at: _timestamp_pb2.Timestamp | None = ...,
+        commit_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["archived_at", b"archived_at", "created_at", b"created_at", "published_at", b"published_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archived_at", b"archived_at", "commit_time", b"commit_time", "created_at", b"created_at", "published_at", b"published_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_at", b"archived_at", "artifact_digest", b"artifact_digest", "commit", b"commit", "created_at", b"created_at", "created_by", b"created_by", "created_by_id", b"created_by_id", "etag", b"etag", "id", b"id", "irreversible", b"irreversible", "name", b"name", "notes", b"notes", "published_at", b"published_at", "service", b"service", "service_id", b"service_id", "status", b"status", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived_at", b"archived_at", "artifact_digest", b"artifact_digest", "commit", b"commit", "commit_time", b"commit_time", "created_at", b"created_at", "created_by", b"created_by", "created_by_id", b"created_by_id", "etag", b"etag", "id", b"id", "irreversible", b"irreversible", "name", b"name", "notes", b"notes", "published_at", b"published_at", "service", b"service", "service_id", b"service_id", "status", b"status", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2293,6 +2301,7 @@ class CreateReleaseRequest(_message.Message):
     IRREVERSIBLE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    COMMIT_TIME_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """Required. The service: name or id."""
     version: _builtins.str
@@ -2313,6 +2322,12 @@ class CreateReleaseRequest(_message.Message):
     """
     validate_only: _builtins.bool
     """Optional. Check everything, answer as usual, and store nothing."""
+    @_builtins.property
+    def commit_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. When that commit was made; not in the future. Lead times are measured from it, and from the
+        creation of the release when it is absent.
+        """
+
     def __init__(
         self,
         *,
@@ -2324,10 +2339,11 @@ class CreateReleaseRequest(_message.Message):
         irreversible: _builtins.bool = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        commit_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit_time", b"commit_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "commit", b"commit", "irreversible", b"irreversible", "notes", b"notes", "request_id", b"request_id", "service", b"service", "validate_only", b"validate_only", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "commit", b"commit", "commit_time", b"commit_time", "irreversible", b"irreversible", "notes", b"notes", "request_id", b"request_id", "service", b"service", "validate_only", b"validate_only", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2431,7 +2447,7 @@ class ListReleasesRequest(_message.Message):
     page_token: _builtins.str
     """Optional. Token of the previous page; all other fields must stay as they were."""
     filter: _builtins.str
-    """Optional. Which ones, as an expression (AIP-160): comparisons of service, version, status, commit, created_by, irreversible, published_at, created_at and updated_at
+    """Optional. Which ones, as an expression (AIP-160): comparisons of service, version, status, commit, commit_time, created_by, irreversible, published_at, created_at and updated_at
     by = != < <= > >= and : (has), joined by AND, OR, NOT and parentheses, such as
     `service = "auth" AND status != DRAFT`. OR binds tighter than AND.
     """
@@ -2501,6 +2517,7 @@ class PublishReleaseRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    COMMIT_TIME_FIELD_NUMBER: _builtins.int
     release: _builtins.str
     """Required. The release: `service@version` or id."""
     commit: _builtins.str
@@ -2517,6 +2534,10 @@ class PublishReleaseRequest(_message.Message):
     """
     validate_only: _builtins.bool
     """Optional. Check everything, answer as usual, and store nothing."""
+    @_builtins.property
+    def commit_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. When that commit was made, not in the future; must equal the time it has, if any."""
+
     def __init__(
         self,
         *,
@@ -2527,10 +2548,11 @@ class PublishReleaseRequest(_message.Message):
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        commit_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_irreversible", b"_irreversible", "irreversible", b"irreversible"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_irreversible", b"_irreversible", "commit_time", b"commit_time", "irreversible", b"irreversible"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_irreversible", b"_irreversible", "artifact_digest", b"artifact_digest", "commit", b"commit", "etag", b"etag", "irreversible", b"irreversible", "release", b"release", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_irreversible", b"_irreversible", "artifact_digest", b"artifact_digest", "commit", b"commit", "commit_time", b"commit_time", "etag", b"etag", "irreversible", b"irreversible", "release", b"release", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__irreversible: _TypeAlias = _typing.Literal["irreversible"]  # noqa: Y015
     _WhichOneofArgType__irreversible: _TypeAlias = _typing.Literal["_irreversible", b"_irreversible"]  # noqa: Y015
@@ -2627,6 +2649,7 @@ class UpdateReleaseRequest(_message.Message):
     ARTIFACT_DIGEST_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
     IRREVERSIBLE_FIELD_NUMBER: _builtins.int
+    COMMIT_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
@@ -2650,6 +2673,12 @@ class UpdateReleaseRequest(_message.Message):
     validate_only: _builtins.bool
     """Optional. Check everything, answer as usual, and store nothing."""
     @_builtins.property
+    def commit_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Another time of the commit, not in the future. A release that gets another commit without one
+        has none.
+        """
+
+    @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Optional. Which of the fields above to change: their names, or `*` for all. A field that is named
         and empty is emptied. When absent, the fields that are not empty are changed.
@@ -2663,14 +2692,15 @@ class UpdateReleaseRequest(_message.Message):
         artifact_digest: _builtins.str = ...,
         notes: _builtins.str = ...,
         irreversible: _builtins.bool = ...,
+        commit_time: _timestamp_pb2.Timestamp | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commit_time", b"commit_time", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "commit", b"commit", "etag", b"etag", "irreversible", b"irreversible", "notes", b"notes", "release", b"release", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "commit", b"commit", "commit_time", b"commit_time", "etag", b"etag", "irreversible", b"irreversible", "notes", b"notes", "release", b"release", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

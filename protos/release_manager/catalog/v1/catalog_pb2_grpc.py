@@ -475,7 +475,7 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishRelease(self, request, context):
-        """Publishes a draft: freezes version, commit and artifact digest, and lets the release be deployed.
+        """Publishes a draft: freezes version, commit, its time and artifact digest, and lets the release be deployed.
         Publishing a published release with the same content again changes nothing; with other content it
         is refused (RELEASE_CONTENT_DIFFERS).
         """
@@ -498,8 +498,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AbandonRelease(self, request, context):
-        """Abandons a release for good: it can never be deployed again. What runs goes on running, and a
-        rollback never chooses it. Refused while a deployment of it is not finished (RELEASE_IN_USE).
+        """Abandons a release for good: it can never be deployed again, and a rollback never chooses it.
+        Refused while a deployment of it is not finished, and while it is live somewhere (RELEASE_IN_USE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

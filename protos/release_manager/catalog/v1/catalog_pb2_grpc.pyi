@@ -106,7 +106,7 @@ class CatalogServiceStub:
     ListReleases: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListReleasesRequest, _catalog_pb2.ListReleasesResponse]
     """Lists releases, newest first."""
     PublishRelease: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.PublishReleaseRequest, _catalog_pb2.PublishReleaseResponse]
-    """Publishes a draft: freezes version, commit and artifact digest, and lets the release be deployed.
+    """Publishes a draft: freezes version, commit, its time and artifact digest, and lets the release be deployed.
     Publishing a published release with the same content again changes nothing; with other content it
     is refused (RELEASE_CONTENT_DIFFERS).
     """
@@ -115,8 +115,8 @@ class CatalogServiceStub:
     UpdateRelease: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdateReleaseRequest, _catalog_pb2.UpdateReleaseResponse]
     """Changes a release: all of it while it is a draft, and only the notes afterwards."""
     AbandonRelease: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.AbandonReleaseRequest, _catalog_pb2.AbandonReleaseResponse]
-    """Abandons a release for good: it can never be deployed again. What runs goes on running, and a
-    rollback never chooses it. Refused while a deployment of it is not finished (RELEASE_IN_USE).
+    """Abandons a release for good: it can never be deployed again, and a rollback never chooses it.
+    Refused while a deployment of it is not finished, and while it is live somewhere (RELEASE_IN_USE).
     """
     ArchiveRelease: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ArchiveReleaseRequest, _catalog_pb2.ArchiveReleaseResponse]
     """Archives a release: it is hidden from lists and cannot be deployed. Refused while a deployment of it
@@ -240,7 +240,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     ListReleases: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListReleasesRequest, _catalog_pb2.ListReleasesResponse]  # type: ignore[assignment]
     """Lists releases, newest first."""
     PublishRelease: _aio.UnaryUnaryMultiCallable[_catalog_pb2.PublishReleaseRequest, _catalog_pb2.PublishReleaseResponse]  # type: ignore[assignment]
-    """Publishes a draft: freezes version, commit and artifact digest, and lets the release be deployed.
+    """Publishes a draft: freezes version, commit, its time and artifact digest, and lets the release be deployed.
     Publishing a published release with the same content again changes nothing; with other content it
     is refused (RELEASE_CONTENT_DIFFERS).
     """
@@ -249,8 +249,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     UpdateRelease: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdateReleaseRequest, _catalog_pb2.UpdateReleaseResponse]  # type: ignore[assignment]
     """Changes a release: all of it while it is a draft, and only the notes afterwards."""
     AbandonRelease: _aio.UnaryUnaryMultiCallable[_catalog_pb2.AbandonReleaseRequest, _catalog_pb2.AbandonReleaseResponse]  # type: ignore[assignment]
-    """Abandons a release for good: it can never be deployed again. What runs goes on running, and a
-    rollback never chooses it. Refused while a deployment of it is not finished (RELEASE_IN_USE).
+    """Abandons a release for good: it can never be deployed again, and a rollback never chooses it.
+    Refused while a deployment of it is not finished, and while it is live somewhere (RELEASE_IN_USE).
     """
     ArchiveRelease: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ArchiveReleaseRequest, _catalog_pb2.ArchiveReleaseResponse]  # type: ignore[assignment]
     """Archives a release: it is hidden from lists and cannot be deployed. Refused while a deployment of it
@@ -533,7 +533,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.PublishReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.PublishReleaseResponse, _abc.Awaitable[_catalog_pb2.PublishReleaseResponse]]:
-        """Publishes a draft: freezes version, commit and artifact digest, and lets the release be deployed.
+        """Publishes a draft: freezes version, commit, its time and artifact digest, and lets the release be deployed.
         Publishing a published release with the same content again changes nothing; with other content it
         is refused (RELEASE_CONTENT_DIFFERS).
         """
@@ -560,8 +560,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.AbandonReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.AbandonReleaseResponse, _abc.Awaitable[_catalog_pb2.AbandonReleaseResponse]]:
-        """Abandons a release for good: it can never be deployed again. What runs goes on running, and a
-        rollback never chooses it. Refused while a deployment of it is not finished (RELEASE_IN_USE).
+        """Abandons a release for good: it can never be deployed again, and a rollback never chooses it.
+        Refused while a deployment of it is not finished, and while it is live somewhere (RELEASE_IN_USE).
         """
 
     @_abc_1.abstractmethod

@@ -57,8 +57,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {}
     """
     ERROR_REASON_TOKEN_REJECTED: _ErrorReason.ValueType  # 6
-    """UNAUTHENTICATED. The token is not valid here or has expired. Log in again, or refresh the
-    session.
+    """UNAUTHENTICATED. The token is not valid or expired. Call Login or Refresh; a program takes a
+    new API token.
 
     Example: {}
     """
@@ -76,7 +76,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SCOPE_REQUIRED: _ErrorReason.ValueType  # 9
     """PERMISSION_DENIED. This call needs a service account with the scope {scope}. Ask an
-    administrator to add it to the account.
+    administrator to add it with UpdateServiceAccount.
 
     Example: {"scope": "audit.write"}
     """
@@ -106,21 +106,21 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_DEPLOYMENT_EXISTS: _ErrorReason.ValueType  # 14
     """ALREADY_EXISTS. Release {release} is already {status} in {environment} as deployment
-    {deployment}. Follow that deployment instead.
+    {deployment}. Follow that one with GetDeployment, or stop it with CancelDeployment.
 
     Example: {"release": "auth@1.4.0", "environment": "prod", "status": "pending", "deployment":
     "018f4e6a-1111-7aaa-8bbb-0123456789ab"}
     """
     ERROR_REASON_ROLLBACK_EXISTS: _ErrorReason.ValueType  # 15
     """ALREADY_EXISTS. A rollback of {service} in {environment} is already running as deployment
-    {deployment}. Follow that one, or wait until it has ended.
+    {deployment}. Follow that one with GetDeployment until it has ended.
 
     Example: {"service": "auth", "environment": "prod", "deployment":
     "018f4e6a-1111-7aaa-8bbb-0123456789ab"}
     """
     ERROR_REASON_DECISION_EXISTS: _ErrorReason.ValueType  # 16
-    """ALREADY_EXISTS. You have already decided {decision} on deployment {deployment}. A decision
-    cannot be replaced by another one.
+    """ALREADY_EXISTS. You have already decided {decision} on deployment {deployment}. Take that back
+    with RevokeApproval first.
 
     Example: {"decision": "approved", "deployment": "018f4e6a-1111-7aaa-8bbb-0123456789ab"}
     """
@@ -158,14 +158,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"environment": "prod", "needed": "2", "eligible": "1"}
     """
     ERROR_REASON_STAGE_OUT_OF_ORDER: _ErrorReason.ValueType  # 22
-    """FAILED_PRECONDITION. Stage {stage} cannot go to {status} before {blocking} has ended. Update
-    the earlier stages first.
+    """FAILED_PRECONDITION. Stage {stage} cannot go to {status} before {blocking} has ended. Report
+    the earlier stages with UpdatePipelineStage first.
 
     Example: {"stage": "deploy", "status": "in-progress", "blocking": "test"}
     """
     ERROR_REASON_STAGE_RESULT_FINAL: _ErrorReason.ValueType  # 23
-    """FAILED_PRECONDITION. Stage {stage} has already ended as {status}. The result of a finished
-    attempt cannot be changed.
+    """FAILED_PRECONDITION. Stage {stage} has already ended as {status}, which cannot be changed.
+    RetryStage tries a failed one again while the deployment is paused; else PromoteRelease makes a
+    new one.
 
     Example: {"stage": "test", "status": "completed"}
     """
@@ -184,26 +185,27 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_NO_STABLE_RELEASE: _ErrorReason.ValueType  # 26
     """FAILED_PRECONDITION. There is no earlier stable release of {service} in {environment} to go
-    back to. {candidates}
+    back to. {candidates} Deploy a release that works with PromoteRelease instead.
 
     Example: {"service": "auth", "environment": "prod", "candidates": "auth@1.2.0: marked bad
     here"}
     """
     ERROR_REASON_ROLLBACK_BLOCKED: _ErrorReason.ValueType  # 27
     """FAILED_PRECONDITION. Going back from {release} is blocked, because it is flagged irreversible.
-    Roll forward with a new release.
+    Roll forward: deploy another release with PromoteRelease. A lead or an admin who knows that it
+    can be undone calls ExecuteRollback with cross_irreversible.
 
     Example: {"release": "auth@1.4.0"}
     """
     ERROR_REASON_TARGET_NEVER_DEPLOYED: _ErrorReason.ValueType  # 28
     """FAILED_PRECONDITION. Release {release} has never completed in {environment}. Name a release
-    that has, or deploy it in the ordinary way.
+    that has, or deploy this one with PromoteRelease.
 
     Example: {"release": "auth@1.2.0", "environment": "prod"}
     """
     ERROR_REASON_SLOT_TAKEN: _ErrorReason.ValueType  # 29
     """FAILED_PRECONDITION. {service} in {environment} is busy with deployment {deployment}, which is
-    {status}. Wait for it or cancel it; a rollback stops it with preempt.
+    {status}. Wait for its end or stop it with CancelDeployment; a rollback stops it with preempt.
 
     Example: {"service": "auth", "environment": "prod", "deployment":
     "018f4e6a-1111-7aaa-8bbb-0123456789ab", "status": "in-progress"}
@@ -215,10 +217,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"release": "auth@1.4.0", "missing": "artifact_digest"}
     """
     ERROR_REASON_RELEASE_IN_USE: _ErrorReason.ValueType  # 31
-    """FAILED_PRECONDITION. Release {release} is {use} in {environment}, so it cannot be abandoned or
-    archived now. End its deployments, or deploy another release there first.
+    """FAILED_PRECONDITION. Release {release} is {use} in {environment}, so it cannot be {wish} now.
+    {remedy}
 
-    Example: {"release": "auth@1.4.0", "use": "live", "environment": "prod"}
+    Example: {"release": "auth@1.4.0", "use": "live", "environment": "prod", "wish": "abandoned",
+    "remedy": "Deploy another release there first with PromoteRelease."}
     """
     ERROR_REASON_RESOURCE_REFERENCED: _ErrorReason.ValueType  # 32
     """FAILED_PRECONDITION. The {resource_type} {resource} is still used by {used_by}. End that first;
@@ -239,13 +242,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 35
     """ABORTED. The {resource_type} has changed since you read it: its version is {current}. Read it
-    again and repeat the change.
+    again with its Get call and repeat the change.
 
     Example: {"resource_type": "deployment", "current": "7"}
     """
     ERROR_REASON_STALE_ROLLBACK: _ErrorReason.ValueType  # 36
     """ABORTED. Deployment {deployment} is no longer the latest in {environment}; deployment {latest}
-    is. Look at that one and decide again.
+    is. Look at that one and decide again whether to call ExecuteRollback.
 
     Example: {"deployment": "018f4e6a-1111-7aaa-8bbb-0123456789ab", "environment": "prod",
     "latest": "018f4e6a-2222-7aaa-8bbb-0123456789ab"}
@@ -257,8 +260,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {}
     """
     ERROR_REASON_LEASE_LOST: _ErrorReason.ValueType  # 38
-    """ABORTED. The lease of deployment {deployment} is not yours any more. Claim the deployment
-    again before you go on.
+    """ABORTED. The lease of deployment {deployment} is not yours any more. Claim the deployment again
+    with ClaimDeployment before you go on.
 
     Example: {"deployment": "018f4e6a-1111-7aaa-8bbb-0123456789ab"}
     """
@@ -384,12 +387,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"field": "filter", "position": "7", "problem": "`colour` is not one of name, tier"}
     """
     ERROR_REASON_RESOURCE_ARCHIVED: _ErrorReason.ValueType  # 60
-    """FAILED_PRECONDITION. The {resource_type} {resource} is archived. Take it out of the archive first.
+    """FAILED_PRECONDITION. The {resource_type} {resource} is archived. Take it out with its Unarchive
+    call first.
 
     Example: {"resource_type": "service", "resource": "auth"}
     """
     ERROR_REASON_LAST_ADMIN: _ErrorReason.ValueType  # 61
-    """FAILED_PRECONDITION. {username} is the last active admin. Make somebody else an admin first.
+    """FAILED_PRECONDITION. {username} is the last active admin. Make somebody else an admin with
+    UpdateUser first.
 
     Example: {"username": "admin"}
     """
@@ -399,7 +404,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: {"circle": "auth > gateway > auth"}
     """
     ERROR_REASON_PASSWORD_CHANGE_REQUIRED: _ErrorReason.ValueType  # 63
-    """PERMISSION_DENIED. The password must be changed first. Call ChangePassword, then go on.
+    """PERMISSION_DENIED. The password must be changed first. Call ChangePassword, and go on two
+    seconds later.
 
     Example: {}
     """
@@ -407,6 +413,44 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The runbook {runbook} has no {what}. {remedy}
 
     Example: {"runbook": "Restart", "what": "draft", "remedy": "Change it first."}
+    """
+    ERROR_REASON_LEASE_HELD: _ErrorReason.ValueType  # 65
+    """FAILED_PRECONDITION. Deployment {deployment} is claimed by {executor} ({holder}) until {until}.
+    Send the token of that lease, wait until it ends, or stop the deployment with CancelDeployment.
+
+    Example: {"deployment": "018f4e6a-1111-7aaa-8bbb-0123456789ab", "executor": "runner-7", "holder": "ci", "until": "2026-03-09T12:05:00Z"}
+    """
+    ERROR_REASON_OUTPUT_OFFSET: _ErrorReason.ValueType  # 66
+    """ABORTED. Offset {offset} does not go on with the output of stage {stage}, which has {size} bytes:
+    {problem}. Send what comes next with AppendStageOutput at offset {size}.
+
+    Example: {"stage": "build", "offset": "70000", "size": "65536", "problem": "there would be a gap"}
+    """
+    ERROR_REASON_OUTPUT_FULL: _ErrorReason.ValueType  # 67
+    """RESOURCE_EXHAUSTED. The output of stage {stage} has {size} of at most {limit} bytes, of which each
+    call takes at least {least}. Store the rest elsewhere, and with AppendStageOutput say where in the
+    {left} bytes that are left.
+
+    Example: {"stage": "build", "size": "67108000", "limit": "67108864", "least": "512", "left": "864"}
+    """
+    ERROR_REASON_OUTPUT_MIXED: _ErrorReason.ValueType  # 68
+    """FAILED_PRECONDITION. The output of stage {stage} comes by {call}, in {size} bytes so far, and by
+    nothing else until the attempt has ended. {remedy}
+
+    Example: {"stage": "build", "call": "AppendStageOutput", "size": "65536", "remedy": "Append what is
+    missing, and leave output out of UpdatePipelineStage."}
+    """
+    ERROR_REASON_OUTPUT_OUT_OF_RANGE: _ErrorReason.ValueType  # 69
+    """OUT_OF_RANGE. Offset {offset} is beyond the output of attempt {attempt} at stage {stage}, which has
+    {size} bytes. Call TailStageOutput with a smaller one.
+
+    Example: {"stage": "build", "attempt": "1", "offset": "70000", "size": "65536"}
+    """
+    ERROR_REASON_WEBHOOKS_TAKEN: _ErrorReason.ValueType  # 80
+    """RESOURCE_EXHAUSTED. There are {most} webhooks already. Delete one with DeleteWebhook, or let one
+    serve both.
+
+    Example: {"most": "100"}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -447,8 +491,8 @@ access token as the metadata "authorization: Bearer TOKEN".
 Example: {}
 """
 ERROR_REASON_TOKEN_REJECTED: ErrorReason.ValueType  # 6
-"""UNAUTHENTICATED. The token is not valid here or has expired. Log in again, or refresh the
-session.
+"""UNAUTHENTICATED. The token is not valid or expired. Call Login or Refresh; a program takes a
+new API token.
 
 Example: {}
 """
@@ -466,7 +510,7 @@ Example: {"required": "lead", "role": "developer"}
 """
 ERROR_REASON_SCOPE_REQUIRED: ErrorReason.ValueType  # 9
 """PERMISSION_DENIED. This call needs a service account with the scope {scope}. Ask an
-administrator to add it to the account.
+administrator to add it with UpdateServiceAccount.
 
 Example: {"scope": "audit.write"}
 """
@@ -496,21 +540,21 @@ Example: {"release": "auth@1.4.0", "parts": "artifact_digest"}
 """
 ERROR_REASON_DEPLOYMENT_EXISTS: ErrorReason.ValueType  # 14
 """ALREADY_EXISTS. Release {release} is already {status} in {environment} as deployment
-{deployment}. Follow that deployment instead.
+{deployment}. Follow that one with GetDeployment, or stop it with CancelDeployment.
 
 Example: {"release": "auth@1.4.0", "environment": "prod", "status": "pending", "deployment":
 "018f4e6a-1111-7aaa-8bbb-0123456789ab"}
 """
 ERROR_REASON_ROLLBACK_EXISTS: ErrorReason.ValueType  # 15
 """ALREADY_EXISTS. A rollback of {service} in {environment} is already running as deployment
-{deployment}. Follow that one, or wait until it has ended.
+{deployment}. Follow that one with GetDeployment until it has ended.
 
 Example: {"service": "auth", "environment": "prod", "deployment":
 "018f4e6a-1111-7aaa-8bbb-0123456789ab"}
 """
 ERROR_REASON_DECISION_EXISTS: ErrorReason.ValueType  # 16
-"""ALREADY_EXISTS. You have already decided {decision} on deployment {deployment}. A decision
-cannot be replaced by another one.
+"""ALREADY_EXISTS. You have already decided {decision} on deployment {deployment}. Take that back
+with RevokeApproval first.
 
 Example: {"decision": "approved", "deployment": "018f4e6a-1111-7aaa-8bbb-0123456789ab"}
 """
@@ -548,14 +592,15 @@ approvers.
 Example: {"environment": "prod", "needed": "2", "eligible": "1"}
 """
 ERROR_REASON_STAGE_OUT_OF_ORDER: ErrorReason.ValueType  # 22
-"""FAILED_PRECONDITION. Stage {stage} cannot go to {status} before {blocking} has ended. Update
-the earlier stages first.
+"""FAILED_PRECONDITION. Stage {stage} cannot go to {status} before {blocking} has ended. Report
+the earlier stages with UpdatePipelineStage first.
 
 Example: {"stage": "deploy", "status": "in-progress", "blocking": "test"}
 """
 ERROR_REASON_STAGE_RESULT_FINAL: ErrorReason.ValueType  # 23
-"""FAILED_PRECONDITION. Stage {stage} has already ended as {status}. The result of a finished
-attempt cannot be changed.
+"""FAILED_PRECONDITION. Stage {stage} has already ended as {status}, which cannot be changed.
+RetryStage tries a failed one again while the deployment is paused; else PromoteRelease makes a
+new one.
 
 Example: {"stage": "test", "status": "completed"}
 """
@@ -574,26 +619,27 @@ that one back instead."}
 """
 ERROR_REASON_NO_STABLE_RELEASE: ErrorReason.ValueType  # 26
 """FAILED_PRECONDITION. There is no earlier stable release of {service} in {environment} to go
-back to. {candidates}
+back to. {candidates} Deploy a release that works with PromoteRelease instead.
 
 Example: {"service": "auth", "environment": "prod", "candidates": "auth@1.2.0: marked bad
 here"}
 """
 ERROR_REASON_ROLLBACK_BLOCKED: ErrorReason.ValueType  # 27
 """FAILED_PRECONDITION. Going back from {release} is blocked, because it is flagged irreversible.
-Roll forward with a new release.
+Roll forward: deploy another release with PromoteRelease. A lead or an admin who knows that it
+can be undone calls ExecuteRollback with cross_irreversible.
 
 Example: {"release": "auth@1.4.0"}
 """
 ERROR_REASON_TARGET_NEVER_DEPLOYED: ErrorReason.ValueType  # 28
 """FAILED_PRECONDITION. Release {release} has never completed in {environment}. Name a release
-that has, or deploy it in the ordinary way.
+that has, or deploy this one with PromoteRelease.
 
 Example: {"release": "auth@1.2.0", "environment": "prod"}
 """
 ERROR_REASON_SLOT_TAKEN: ErrorReason.ValueType  # 29
 """FAILED_PRECONDITION. {service} in {environment} is busy with deployment {deployment}, which is
-{status}. Wait for it or cancel it; a rollback stops it with preempt.
+{status}. Wait for its end or stop it with CancelDeployment; a rollback stops it with preempt.
 
 Example: {"service": "auth", "environment": "prod", "deployment":
 "018f4e6a-1111-7aaa-8bbb-0123456789ab", "status": "in-progress"}
@@ -605,10 +651,11 @@ PublishRelease, or to UpdateRelease before.
 Example: {"release": "auth@1.4.0", "missing": "artifact_digest"}
 """
 ERROR_REASON_RELEASE_IN_USE: ErrorReason.ValueType  # 31
-"""FAILED_PRECONDITION. Release {release} is {use} in {environment}, so it cannot be abandoned or
-archived now. End its deployments, or deploy another release there first.
+"""FAILED_PRECONDITION. Release {release} is {use} in {environment}, so it cannot be {wish} now.
+{remedy}
 
-Example: {"release": "auth@1.4.0", "use": "live", "environment": "prod"}
+Example: {"release": "auth@1.4.0", "use": "live", "environment": "prod", "wish": "abandoned",
+"remedy": "Deploy another release there first with PromoteRelease."}
 """
 ERROR_REASON_RESOURCE_REFERENCED: ErrorReason.ValueType  # 32
 """FAILED_PRECONDITION. The {resource_type} {resource} is still used by {used_by}. End that first;
@@ -629,13 +676,13 @@ Example: {"event_id": "018f4e6a-1111-7aaa-8bbb-0123456789ab", "horizon_days": "9
 """
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 35
 """ABORTED. The {resource_type} has changed since you read it: its version is {current}. Read it
-again and repeat the change.
+again with its Get call and repeat the change.
 
 Example: {"resource_type": "deployment", "current": "7"}
 """
 ERROR_REASON_STALE_ROLLBACK: ErrorReason.ValueType  # 36
 """ABORTED. Deployment {deployment} is no longer the latest in {environment}; deployment {latest}
-is. Look at that one and decide again.
+is. Look at that one and decide again whether to call ExecuteRollback.
 
 Example: {"deployment": "018f4e6a-1111-7aaa-8bbb-0123456789ab", "environment": "prod",
 "latest": "018f4e6a-2222-7aaa-8bbb-0123456789ab"}
@@ -647,8 +694,8 @@ same request id.
 Example: {}
 """
 ERROR_REASON_LEASE_LOST: ErrorReason.ValueType  # 38
-"""ABORTED. The lease of deployment {deployment} is not yours any more. Claim the deployment
-again before you go on.
+"""ABORTED. The lease of deployment {deployment} is not yours any more. Claim the deployment again
+with ClaimDeployment before you go on.
 
 Example: {"deployment": "018f4e6a-1111-7aaa-8bbb-0123456789ab"}
 """
@@ -774,12 +821,14 @@ ERROR_REASON_EXPRESSION_INVALID: ErrorReason.ValueType  # 59
 Example: {"field": "filter", "position": "7", "problem": "`colour` is not one of name, tier"}
 """
 ERROR_REASON_RESOURCE_ARCHIVED: ErrorReason.ValueType  # 60
-"""FAILED_PRECONDITION. The {resource_type} {resource} is archived. Take it out of the archive first.
+"""FAILED_PRECONDITION. The {resource_type} {resource} is archived. Take it out with its Unarchive
+call first.
 
 Example: {"resource_type": "service", "resource": "auth"}
 """
 ERROR_REASON_LAST_ADMIN: ErrorReason.ValueType  # 61
-"""FAILED_PRECONDITION. {username} is the last active admin. Make somebody else an admin first.
+"""FAILED_PRECONDITION. {username} is the last active admin. Make somebody else an admin with
+UpdateUser first.
 
 Example: {"username": "admin"}
 """
@@ -789,7 +838,8 @@ ERROR_REASON_DEPENDENCY_CIRCLE: ErrorReason.ValueType  # 62
 Example: {"circle": "auth > gateway > auth"}
 """
 ERROR_REASON_PASSWORD_CHANGE_REQUIRED: ErrorReason.ValueType  # 63
-"""PERMISSION_DENIED. The password must be changed first. Call ChangePassword, then go on.
+"""PERMISSION_DENIED. The password must be changed first. Call ChangePassword, and go on two
+seconds later.
 
 Example: {}
 """
@@ -797,5 +847,43 @@ ERROR_REASON_RUNBOOK_LACKS: ErrorReason.ValueType  # 64
 """FAILED_PRECONDITION. The runbook {runbook} has no {what}. {remedy}
 
 Example: {"runbook": "Restart", "what": "draft", "remedy": "Change it first."}
+"""
+ERROR_REASON_LEASE_HELD: ErrorReason.ValueType  # 65
+"""FAILED_PRECONDITION. Deployment {deployment} is claimed by {executor} ({holder}) until {until}.
+Send the token of that lease, wait until it ends, or stop the deployment with CancelDeployment.
+
+Example: {"deployment": "018f4e6a-1111-7aaa-8bbb-0123456789ab", "executor": "runner-7", "holder": "ci", "until": "2026-03-09T12:05:00Z"}
+"""
+ERROR_REASON_OUTPUT_OFFSET: ErrorReason.ValueType  # 66
+"""ABORTED. Offset {offset} does not go on with the output of stage {stage}, which has {size} bytes:
+{problem}. Send what comes next with AppendStageOutput at offset {size}.
+
+Example: {"stage": "build", "offset": "70000", "size": "65536", "problem": "there would be a gap"}
+"""
+ERROR_REASON_OUTPUT_FULL: ErrorReason.ValueType  # 67
+"""RESOURCE_EXHAUSTED. The output of stage {stage} has {size} of at most {limit} bytes, of which each
+call takes at least {least}. Store the rest elsewhere, and with AppendStageOutput say where in the
+{left} bytes that are left.
+
+Example: {"stage": "build", "size": "67108000", "limit": "67108864", "least": "512", "left": "864"}
+"""
+ERROR_REASON_OUTPUT_MIXED: ErrorReason.ValueType  # 68
+"""FAILED_PRECONDITION. The output of stage {stage} comes by {call}, in {size} bytes so far, and by
+nothing else until the attempt has ended. {remedy}
+
+Example: {"stage": "build", "call": "AppendStageOutput", "size": "65536", "remedy": "Append what is
+missing, and leave output out of UpdatePipelineStage."}
+"""
+ERROR_REASON_OUTPUT_OUT_OF_RANGE: ErrorReason.ValueType  # 69
+"""OUT_OF_RANGE. Offset {offset} is beyond the output of attempt {attempt} at stage {stage}, which has
+{size} bytes. Call TailStageOutput with a smaller one.
+
+Example: {"stage": "build", "attempt": "1", "offset": "70000", "size": "65536"}
+"""
+ERROR_REASON_WEBHOOKS_TAKEN: ErrorReason.ValueType  # 80
+"""RESOURCE_EXHAUSTED. There are {most} webhooks already. Delete one with DeleteWebhook, or let one
+serve both.
+
+Example: {"most": "100"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

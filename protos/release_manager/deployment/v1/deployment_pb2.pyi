@@ -201,11 +201,13 @@ class _FailureCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureC
     FAILURE_CAUSE_STAGE_FAILED: _FailureCause.ValueType  # 1
     """A stage failed."""
     FAILURE_CAUSE_REPORTED: _FailureCause.ValueType  # 2
-    """FinishDeployment said so."""
+    """FinishDeployment or FailDeployment said so."""
     FAILURE_CAUSE_DEADLINE_EXCEEDED: _FailureCause.ValueType  # 3
     """It ran or was paused for too long."""
     FAILURE_CAUSE_EXECUTOR_LOST: _FailureCause.ValueType  # 4
-    """Whoever ran it was lost."""
+    """Whoever ran it was lost: its lease was not renewed in time."""
+    FAILURE_CAUSE_STAGE_TIMEOUT: _FailureCause.ValueType  # 5
+    """A stage ran for too long."""
 
 class FailureCause(_FailureCause, metaclass=_FailureCauseEnumTypeWrapper):
     """Why a deployment failed."""
@@ -215,11 +217,13 @@ FAILURE_CAUSE_UNSPECIFIED: FailureCause.ValueType  # 0
 FAILURE_CAUSE_STAGE_FAILED: FailureCause.ValueType  # 1
 """A stage failed."""
 FAILURE_CAUSE_REPORTED: FailureCause.ValueType  # 2
-"""FinishDeployment said so."""
+"""FinishDeployment or FailDeployment said so."""
 FAILURE_CAUSE_DEADLINE_EXCEEDED: FailureCause.ValueType  # 3
 """It ran or was paused for too long."""
 FAILURE_CAUSE_EXECUTOR_LOST: FailureCause.ValueType  # 4
-"""Whoever ran it was lost."""
+"""Whoever ran it was lost: its lease was not renewed in time."""
+FAILURE_CAUSE_STAGE_TIMEOUT: FailureCause.ValueType  # 5
+"""A stage ran for too long."""
 Global___FailureCause: _TypeAlias = FailureCause  # noqa: Y015
 
 class _FailureClass:
@@ -265,7 +269,7 @@ class _StageStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StageStat
     STAGE_STATUS_ABORTED: _StageStatus.ValueType  # 5
     """Cut short because the deployment ended."""
     STAGE_STATUS_SKIPPED: _StageStatus.ValueType  # 6
-    """Not part of this pipeline."""
+    """Left out: not part of this pipeline, or a person decided so."""
     STAGE_STATUS_IGNORED: _StageStatus.ValueType  # 7
     """Failed, and a person decided to go on."""
 
@@ -285,7 +289,7 @@ STAGE_STATUS_FAILED: StageStatus.ValueType  # 4
 STAGE_STATUS_ABORTED: StageStatus.ValueType  # 5
 """Cut short because the deployment ended."""
 STAGE_STATUS_SKIPPED: StageStatus.ValueType  # 6
-"""Not part of this pipeline."""
+"""Left out: not part of this pipeline, or a person decided so."""
 STAGE_STATUS_IGNORED: StageStatus.ValueType  # 7
 """Failed, and a person decided to go on."""
 Global___StageStatus: _TypeAlias = StageStatus  # noqa: Y015
@@ -413,6 +417,46 @@ GATE_STATUS_NOT_APPLICABLE: GateStatus.ValueType  # 3
 GATE_STATUS_OVERRIDDEN: GateStatus.ValueType  # 4
 """The rule is overridden."""
 Global___GateStatus: _TypeAlias = GateStatus  # noqa: Y015
+
+class _EnvironmentRelation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EnvironmentRelationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EnvironmentRelation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENVIRONMENT_RELATION_UNSPECIFIED: _EnvironmentRelation.ValueType  # 0
+    """Not set."""
+    ENVIRONMENT_RELATION_SAME: _EnvironmentRelation.ValueType  # 1
+    """The same release is live in both."""
+    ENVIRONMENT_RELATION_AHEAD: _EnvironmentRelation.ValueType  # 2
+    """What is live in `environment` was published after what is live in `compared_with`."""
+    ENVIRONMENT_RELATION_BEHIND: _EnvironmentRelation.ValueType  # 3
+    """What is live in `environment` was published before what is live in `compared_with`."""
+    ENVIRONMENT_RELATION_ONLY_HERE: _EnvironmentRelation.ValueType  # 4
+    """Something is live in `environment` only."""
+    ENVIRONMENT_RELATION_ONLY_THERE: _EnvironmentRelation.ValueType  # 5
+    """Something is live in `compared_with` only."""
+    ENVIRONMENT_RELATION_NEITHER: _EnvironmentRelation.ValueType  # 6
+    """Nothing is live in either."""
+
+class EnvironmentRelation(_EnvironmentRelation, metaclass=_EnvironmentRelationEnumTypeWrapper):
+    """How the live releases of a service in two environments relate, by when they were published."""
+
+ENVIRONMENT_RELATION_UNSPECIFIED: EnvironmentRelation.ValueType  # 0
+"""Not set."""
+ENVIRONMENT_RELATION_SAME: EnvironmentRelation.ValueType  # 1
+"""The same release is live in both."""
+ENVIRONMENT_RELATION_AHEAD: EnvironmentRelation.ValueType  # 2
+"""What is live in `environment` was published after what is live in `compared_with`."""
+ENVIRONMENT_RELATION_BEHIND: EnvironmentRelation.ValueType  # 3
+"""What is live in `environment` was published before what is live in `compared_with`."""
+ENVIRONMENT_RELATION_ONLY_HERE: EnvironmentRelation.ValueType  # 4
+"""Something is live in `environment` only."""
+ENVIRONMENT_RELATION_ONLY_THERE: EnvironmentRelation.ValueType  # 5
+"""Something is live in `compared_with` only."""
+ENVIRONMENT_RELATION_NEITHER: EnvironmentRelation.ValueType  # 6
+"""Nothing is live in either."""
+Global___EnvironmentRelation: _TypeAlias = EnvironmentRelation  # noqa: Y015
 
 class _DeploymentOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -670,6 +714,8 @@ class Deployment(_message.Message):
     NOT_BEFORE_FIELD_NUMBER: _builtins.int
     START_BY_FIELD_NUMBER: _builtins.int
     OVERRIDES_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUID of the deployment."""
     status: Global___DeploymentStatus.ValueType
@@ -774,6 +820,16 @@ class Deployment(_message.Message):
     def overrides(self) -> _containers.RepeatedCompositeFieldContainer[_restrictions_pb2.GateOverride]:
         """Output only. The gates that were overridden for it."""
 
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When its present status ends by itself: a PENDING one expires, one that is IN_PROGRESS or
+        PAUSED fails, a CANCELLING one is cancelled. Absent when nothing bounds it. A lease may end before.
+        """
+
+    @_builtins.property
+    def lease(self) -> Global___DeploymentLease:
+        """Output only. Who has claimed it; absent when nobody has."""
+
     def __init__(
         self,
         *,
@@ -815,14 +871,58 @@ class Deployment(_message.Message):
         not_before: _timestamp_pb2.Timestamp | None = ...,
         start_by: _timestamp_pb2.Timestamp | None = ...,
         overrides: _abc.Iterable[_restrictions_pb2.GateOverride] | None = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
+        lease: Global___DeploymentLease | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "created_at", b"created_at", "decide_by", b"decide_by", "deployed_at", b"deployed_at", "not_before", b"not_before", "start_by", b"start_by", "started_at", b"started_at", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "created_at", b"created_at", "deadline", b"deadline", "decide_by", b"decide_by", "deployed_at", b"deployed_at", "lease", b"lease", "not_before", b"not_before", "start_by", b"start_by", "started_at", b"started_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_downgrade", b"allow_downgrade", "approval_status", b"approval_status", "approvals", b"approvals", "approvals_given", b"approvals_given", "approvals_required", b"approvals_required", "artifact_digest", b"artifact_digest", "blockers", b"blockers", "completed_at", b"completed_at", "created_at", b"created_at", "decide_by", b"decide_by", "deployed_at", b"deployed_at", "deployed_by", b"deployed_by", "deployed_by_id", b"deployed_by_id", "environment", b"environment", "environment_id", b"environment_id", "etag", b"etag", "failure_cause", b"failure_cause", "failure_class", b"failure_class", "id", b"id", "kind", b"kind", "metrics", b"metrics", "not_before", b"not_before", "overrides", b"overrides", "release", b"release", "release_id", b"release_id", "rollback_of", b"rollback_of", "rollbacks", b"rollbacks", "rolled_back_by", b"rolled_back_by", "service", b"service", "service_id", b"service_id", "stages", b"stages", "start_by", b"start_by", "started_at", b"started_at", "status", b"status", "status_reason", b"status_reason", "superseded_by", b"superseded_by", "touched_environment", b"touched_environment", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_downgrade", b"allow_downgrade", "approval_status", b"approval_status", "approvals", b"approvals", "approvals_given", b"approvals_given", "approvals_required", b"approvals_required", "artifact_digest", b"artifact_digest", "blockers", b"blockers", "completed_at", b"completed_at", "created_at", b"created_at", "deadline", b"deadline", "decide_by", b"decide_by", "deployed_at", b"deployed_at", "deployed_by", b"deployed_by", "deployed_by_id", b"deployed_by_id", "environment", b"environment", "environment_id", b"environment_id", "etag", b"etag", "failure_cause", b"failure_cause", "failure_class", b"failure_class", "id", b"id", "kind", b"kind", "lease", b"lease", "metrics", b"metrics", "not_before", b"not_before", "overrides", b"overrides", "release", b"release", "release_id", b"release_id", "rollback_of", b"rollback_of", "rollbacks", b"rollbacks", "rolled_back_by", b"rolled_back_by", "service", b"service", "service_id", b"service_id", "stages", b"stages", "start_by", b"start_by", "started_at", b"started_at", "status", b"status", "status_reason", b"status_reason", "superseded_by", b"superseded_by", "touched_environment", b"touched_environment", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Deployment: _TypeAlias = Deployment  # noqa: Y015
+
+@_typing.final
+class DeploymentLease(_message.Message):
+    """That an executor drives a deployment. Its token is only told to the executor."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTOR_FIELD_NUMBER: _builtins.int
+    HOLDER_ID_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    CLAIMED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    executor: _builtins.str
+    """Output only. What the executor calls itself."""
+    holder_id: _builtins.str
+    """Output only. Id of the account that has claimed."""
+    holder: _builtins.str
+    """Output only. User name of that account."""
+    @_builtins.property
+    def claimed_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. Since when."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. Until when, unless it is renewed."""
+
+    def __init__(
+        self,
+        *,
+        executor: _builtins.str = ...,
+        holder_id: _builtins.str = ...,
+        holder: _builtins.str = ...,
+        claimed_at: _timestamp_pb2.Timestamp | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claimed_at", b"claimed_at", "expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed_at", b"claimed_at", "executor", b"executor", "expires_at", b"expires_at", "holder", b"holder", "holder_id", b"holder_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeploymentLease: _TypeAlias = DeploymentLease  # noqa: Y015
 
 @_typing.final
 class PipelineStage(_message.Message):
@@ -838,6 +938,10 @@ class PipelineStage(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
     COMPLETED_AT_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
+    OUTPUT_TRUNCATED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Output only. UUID of the stage."""
     deployment_id: _builtins.str
@@ -849,7 +953,17 @@ class PipelineStage(_message.Message):
     status: Global___StageStatus.ValueType
     """Output only. Where it is."""
     output: _builtins.str
-    """Output only. What it printed; empty in lists."""
+    """Output only. What it printed; empty in lists. Of what AppendStageOutput took in, the end: the last
+    262,144 characters in GetPipelineStage, the last 4,096 elsewhere. TailStageOutput has all of it.
+    """
+    attempt: _builtins.int
+    """Output only. Number of the attempt that is shown, from 1; ListStageAttempts has those before."""
+    reason: _builtins.str
+    """Output only. Why it was skipped or ignored, or why it failed when nobody reported that."""
+    output_bytes: _builtins.int
+    """Output only. Bytes of UTF-8 that the attempt printed in all."""
+    output_truncated: _builtins.bool
+    """Output only. Whether `output` is less than all of it."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it started; absent before."""
@@ -869,10 +983,14 @@ class PipelineStage(_message.Message):
         output: _builtins.str = ...,
         started_at: _timestamp_pb2.Timestamp | None = ...,
         completed_at: _timestamp_pb2.Timestamp | None = ...,
+        attempt: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        output_bytes: _builtins.int = ...,
+        output_truncated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "deployment_id", b"deployment_id", "id", b"id", "name", b"name", "order", b"order", "output", b"output", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "completed_at", b"completed_at", "deployment_id", b"deployment_id", "id", b"id", "name", b"name", "order", b"order", "output", b"output", "output_bytes", b"output_bytes", "output_truncated", b"output_truncated", "reason", b"reason", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1065,6 +1183,12 @@ class EnvironmentStatus(_message.Message):
     PENDING_DEPLOYMENT_IDS_FIELD_NUMBER: _builtins.int
     LAST_FAILED_DEPLOYMENT_ID_FIELD_NUMBER: _builtins.int
     LAST_FAILURE_AT_FIELD_NUMBER: _builtins.int
+    LAST_FAILED_RELEASE_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    PENDING_COUNT_FIELD_NUMBER: _builtins.int
+    LOCKS_FIELD_NUMBER: _builtins.int
+    FREEZE_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     """Output only. Id of the service."""
     service: _builtins.str
@@ -1087,6 +1211,10 @@ class EnvironmentStatus(_message.Message):
     """Output only. Id of the deployment that holds the slot; empty when none does."""
     last_failed_deployment_id: _builtins.str
     """Output only. Id of the last deployment that ended without success; empty when none has."""
+    last_failed_release: _builtins.str
+    """Output only. The release of it, as `auth@1.4.0`."""
+    pending_count: _builtins.int
+    """Output only. How many wait in all."""
     @_builtins.property
     def live_since(self) -> _timestamp_pb2.Timestamp:
         """Output only. When that completed."""
@@ -1098,6 +1226,26 @@ class EnvironmentStatus(_message.Message):
     @_builtins.property
     def last_failure_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it ended."""
+
+    @_builtins.property
+    def running(self) -> Global___EnvironmentDeployment:
+        """Output only. The deployment that holds the slot; absent when none does."""
+
+    @_builtins.property
+    def pending(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvironmentDeployment]:
+        """Output only. The deployments that wait, oldest first; at most 20."""
+
+    @_builtins.property
+    def locks(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvironmentLock]:
+        """Output only. The locks that keep deployments of the service from starting here: of the service, of
+        the environment, of the two, and of everything; the newest first, at most 20.
+        """
+
+    @_builtins.property
+    def freeze(self) -> Global___EnvironmentFreeze:
+        """Output only. What the freeze windows say. Absent in an answer about the past when that cannot be
+        known: a window, or whom it concerns, has been changed since, and its earlier form is not kept.
+        """
 
     def __init__(
         self,
@@ -1115,14 +1263,338 @@ class EnvironmentStatus(_message.Message):
         pending_deployment_ids: _abc.Iterable[_builtins.str] | None = ...,
         last_failed_deployment_id: _builtins.str = ...,
         last_failure_at: _timestamp_pb2.Timestamp | None = ...,
+        last_failed_release: _builtins.str = ...,
+        running: Global___EnvironmentDeployment | None = ...,
+        pending: _abc.Iterable[Global___EnvironmentDeployment] | None = ...,
+        pending_count: _builtins.int = ...,
+        locks: _abc.Iterable[Global___EnvironmentLock] | None = ...,
+        freeze: Global___EnvironmentFreeze | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_failure_at", b"last_failure_at", "live_since", b"live_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["freeze", b"freeze", "last_failure_at", b"last_failure_at", "live_since", b"live_since", "running", b"running"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "environment_id", b"environment_id", "health", b"health", "last_failed_deployment_id", b"last_failed_deployment_id", "last_failure_at", b"last_failure_at", "live_deployment_id", b"live_deployment_id", "live_release", b"live_release", "live_since", b"live_since", "pending_deployment_ids", b"pending_deployment_ids", "running_deployment_id", b"running_deployment_id", "service", b"service", "service_id", b"service_id", "target_release", b"target_release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "environment_id", b"environment_id", "freeze", b"freeze", "health", b"health", "last_failed_deployment_id", b"last_failed_deployment_id", "last_failed_release", b"last_failed_release", "last_failure_at", b"last_failure_at", "live_deployment_id", b"live_deployment_id", "live_release", b"live_release", "live_since", b"live_since", "locks", b"locks", "pending", b"pending", "pending_count", b"pending_count", "pending_deployment_ids", b"pending_deployment_ids", "running", b"running", "running_deployment_id", b"running_deployment_id", "service", b"service", "service_id", b"service_id", "target_release", b"target_release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnvironmentStatus: _TypeAlias = EnvironmentStatus  # noqa: Y015
+
+@_typing.final
+class EnvironmentDeployment(_message.Message):
+    """A deployment on its way to an environment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    DEPLOYED_AT_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Output only. Id of the deployment."""
+    release: _builtins.str
+    """Output only. The release, as `auth@1.4.0`."""
+    kind: Global___DeploymentKind.ValueType
+    """Output only. Why it was made."""
+    status: Global___DeploymentStatus.ValueType
+    """Output only. Where it is. Not set in an answer about the past when it held the slot: whether it was
+    running, paused or being stopped at that moment is not kept.
+    """
+    @_builtins.property
+    def deployed_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was requested."""
+
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it started; absent before."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        release: _builtins.str = ...,
+        kind: Global___DeploymentKind.ValueType = ...,
+        status: Global___DeploymentStatus.ValueType = ...,
+        deployed_at: _timestamp_pb2.Timestamp | None = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deployed_at", b"deployed_at", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployed_at", b"deployed_at", "id", b"id", "kind", b"kind", "release", b"release", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnvironmentDeployment: _TypeAlias = EnvironmentDeployment  # noqa: Y015
+
+@_typing.final
+class EnvironmentLock(_message.Message):
+    """A lock that concerns a service in an environment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    LOCKED_BY_FIELD_NUMBER: _builtins.int
+    LOCKED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    INCLUDES_ROLLBACKS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Output only. Id of the lock."""
+    place: _builtins.str
+    """Output only. What it locks, in words, such as `auth in Prod` or `everything`."""
+    reason: _builtins.str
+    """Output only. Why."""
+    locked_by: _builtins.str
+    """Output only. User name of who locked."""
+    includes_rollbacks: _builtins.bool
+    """Output only. Whether it holds rollbacks up as well."""
+    @_builtins.property
+    def locked_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was made."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it ends by itself; absent when it does not."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        place: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        locked_by: _builtins.str = ...,
+        locked_at: _timestamp_pb2.Timestamp | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        includes_rollbacks: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "locked_at", b"locked_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "id", b"id", "includes_rollbacks", b"includes_rollbacks", "locked_at", b"locked_at", "locked_by", b"locked_by", "place", b"place", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnvironmentLock: _TypeAlias = EnvironmentLock  # noqa: Y015
+
+@_typing.final
+class EnvironmentFreezeWindow(_message.Message):
+    """A freeze window that keeps deployments from starting."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ENDS_AT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Output only. Id of the window."""
+    name: _builtins.str
+    """Output only. Name of the window."""
+    reason: _builtins.str
+    """Output only. Why there is one."""
+    @_builtins.property
+    def ends_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it ceases to do so by itself; absent when it never does."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        ends_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ends_at", b"ends_at", "id", b"id", "name", b"name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnvironmentFreezeWindow: _TypeAlias = EnvironmentFreezeWindow  # noqa: Y015
+
+@_typing.final
+class EnvironmentFreeze(_message.Message):
+    """What the freeze windows say about a deployment of a service to an environment that is no rollback."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROZEN_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    OPENS_AT_FIELD_NUMBER: _builtins.int
+    FREEZES_AT_FIELD_NUMBER: _builtins.int
+    FREEZES_BY_FIELD_NUMBER: _builtins.int
+    frozen: _builtins.bool
+    """Output only. Whether one keeps it from starting."""
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvironmentFreezeWindow]:
+        """Output only. Those that do, DENY windows first, then by name; at most 20."""
+
+    @_builtins.property
+    def opens_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. While frozen: the first moment at which none of them does; absent when there is none
+        within 400 days.
+        """
+
+    @_builtins.property
+    def freezes_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. While not frozen: when one does next; absent when none does within 90 days."""
+
+    @_builtins.property
+    def freezes_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Names of those that do then; at most 20."""
+
+    def __init__(
+        self,
+        *,
+        frozen: _builtins.bool = ...,
+        windows: _abc.Iterable[Global___EnvironmentFreezeWindow] | None = ...,
+        opens_at: _timestamp_pb2.Timestamp | None = ...,
+        freezes_at: _timestamp_pb2.Timestamp | None = ...,
+        freezes_by: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["freezes_at", b"freezes_at", "opens_at", b"opens_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freezes_at", b"freezes_at", "freezes_by", b"freezes_by", "frozen", b"frozen", "opens_at", b"opens_at", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnvironmentFreeze: _TypeAlias = EnvironmentFreeze  # noqa: Y015
+
+@_typing.final
+class EnvironmentSide(_message.Message):
+    """What there is of a service in one of two environments that are compared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIVE_RELEASE_ID_FIELD_NUMBER: _builtins.int
+    LIVE_RELEASE_FIELD_NUMBER: _builtins.int
+    LIVE_DEPLOYMENT_ID_FIELD_NUMBER: _builtins.int
+    LIVE_SINCE_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    PENDING_COUNT_FIELD_NUMBER: _builtins.int
+    live_release_id: _builtins.str
+    """Output only. Id of the live release; empty when nothing has completed."""
+    live_release: _builtins.str
+    """Output only. The live release, as `auth@1.4.0`. While a rollback runs, it is what was live before."""
+    live_deployment_id: _builtins.str
+    """Output only. Id of the deployment that made it live."""
+    pending_count: _builtins.int
+    """Output only. How many wait in all."""
+    @_builtins.property
+    def live_since(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When that completed."""
+
+    @_builtins.property
+    def running(self) -> Global___EnvironmentDeployment:
+        """Output only. The deployment that holds the slot; absent when none does."""
+
+    @_builtins.property
+    def pending(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvironmentDeployment]:
+        """Output only. The deployments that wait, oldest first; at most 20."""
+
+    def __init__(
+        self,
+        *,
+        live_release_id: _builtins.str = ...,
+        live_release: _builtins.str = ...,
+        live_deployment_id: _builtins.str = ...,
+        live_since: _timestamp_pb2.Timestamp | None = ...,
+        running: Global___EnvironmentDeployment | None = ...,
+        pending: _abc.Iterable[Global___EnvironmentDeployment] | None = ...,
+        pending_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["live_since", b"live_since", "running", b"running"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["live_deployment_id", b"live_deployment_id", "live_release", b"live_release", "live_release_id", b"live_release_id", "live_since", b"live_since", "pending", b"pending", "pending_count", b"pending_count", "running", b"running"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnvironmentSide: _TypeAlias = EnvironmentSide  # noqa: Y015
+
+@_typing.final
+class ReleaseBetween(_message.Message):
+    """A release that was published between two others."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    PUBLISHED_AT_FIELD_NUMBER: _builtins.int
+    release_id: _builtins.str
+    """Output only. Id of the release."""
+    release: _builtins.str
+    """Output only. The release, as `auth@1.4.0`."""
+    @_builtins.property
+    def published_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it was published."""
+
+    def __init__(
+        self,
+        *,
+        release_id: _builtins.str = ...,
+        release: _builtins.str = ...,
+        published_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["published_at", b"published_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["published_at", b"published_at", "release", b"release", "release_id", b"release_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseBetween: _TypeAlias = ReleaseBetween  # noqa: Y015
+
+@_typing.final
+class EnvironmentDifference(_message.Message):
+    """How a service differs in two environments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    RELATION_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    COMPARED_WITH_FIELD_NUMBER: _builtins.int
+    RELEASES_BETWEEN_FIELD_NUMBER: _builtins.int
+    RELEASES_BETWEEN_COUNT_FIELD_NUMBER: _builtins.int
+    service_id: _builtins.str
+    """Output only. Id of the service."""
+    service: _builtins.str
+    """Output only. Name of the service."""
+    relation: Global___EnvironmentRelation.ValueType
+    """Output only. How the two live releases relate."""
+    releases_between_count: _builtins.int
+    """Output only. How many there are in all."""
+    @_builtins.property
+    def environment(self) -> Global___EnvironmentSide:
+        """Output only. What there is in `environment`."""
+
+    @_builtins.property
+    def compared_with(self) -> Global___EnvironmentSide:
+        """Output only. What there is in `compared_with`."""
+
+    @_builtins.property
+    def releases_between(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReleaseBetween]:
+        """Output only. The releases published between the two live ones, the newest first; at most 20."""
+
+    def __init__(
+        self,
+        *,
+        service_id: _builtins.str = ...,
+        service: _builtins.str = ...,
+        relation: Global___EnvironmentRelation.ValueType = ...,
+        environment: Global___EnvironmentSide | None = ...,
+        compared_with: Global___EnvironmentSide | None = ...,
+        releases_between: _abc.Iterable[Global___ReleaseBetween] | None = ...,
+        releases_between_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compared_with", b"compared_with", "environment", b"environment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared_with", b"compared_with", "environment", b"environment", "relation", b"relation", "releases_between", b"releases_between", "releases_between_count", b"releases_between_count", "service", b"service", "service_id", b"service_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnvironmentDifference: _TypeAlias = EnvironmentDifference  # noqa: Y015
 
 @_typing.final
 class CreateDeploymentRequest(_message.Message):
@@ -1337,6 +1809,7 @@ class ExecuteRollbackRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    CROSS_IRREVERSIBLE_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """Required. Id of the deployment."""
     reason: _builtins.str
@@ -1355,6 +1828,10 @@ class ExecuteRollbackRequest(_message.Message):
     """
     validate_only: _builtins.bool
     """Optional. Check everything, answer as usual, and store nothing."""
+    cross_irreversible: _builtins.bool
+    """Optional. Go back although a release in between is irreversible (ROLLBACK_BLOCKED); for leads and
+    admins, whose reason is in the audit trail with the releases that were crossed.
+    """
     def __init__(
         self,
         *,
@@ -1365,10 +1842,11 @@ class ExecuteRollbackRequest(_message.Message):
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        cross_irreversible: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "etag", b"etag", "preempt", b"preempt", "reason", b"reason", "request_id", b"request_id", "target_release", b"target_release", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cross_irreversible", b"cross_irreversible", "deployment", b"deployment", "etag", b"etag", "preempt", b"preempt", "reason", b"reason", "request_id", b"request_id", "target_release", b"target_release", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1551,17 +2029,20 @@ class RejectDeploymentResponse(_message.Message):
 Global___RejectDeploymentResponse: _TypeAlias = RejectDeploymentResponse  # noqa: Y015
 
 @_typing.final
-class StartDeploymentRequest(_message.Message):
-    """Starts a deployment without stages."""
+class RevokeApprovalRequest(_message.Message):
+    """Takes an approval back."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """Required. Id of the deployment."""
+    reason: _builtins.str
+    """Required. Why, for the audit trail; 1 to 1,000 characters, not only spaces."""
     etag: _builtins.str
     """Optional. Refuse when the deployment has another version by now (ETAG_MISMATCH)."""
     request_id: _builtins.str
@@ -1574,13 +2055,84 @@ class StartDeploymentRequest(_message.Message):
         self,
         *,
         deployment: _builtins.str = ...,
+        reason: _builtins.str = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "etag", b"etag", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "etag", b"etag", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeApprovalRequest: _TypeAlias = RevokeApprovalRequest  # noqa: Y015
+
+@_typing.final
+class RevokeApprovalResponse(_message.Message):
+    """The deployment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def deployment(self) -> Global___Deployment:
+        """The deployment as stored."""
+
+    @_builtins.property
+    def audit(self) -> _audit_receipt_pb2.AuditReceipt:
+        """Where the audit entry of the change is."""
+
+    def __init__(
+        self,
+        *,
+        deployment: Global___Deployment | None = ...,
+        audit: _audit_receipt_pb2.AuditReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "deployment", b"deployment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "deployment", b"deployment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeApprovalResponse: _TypeAlias = RevokeApprovalResponse  # noqa: Y015
+
+@_typing.final
+class StartDeploymentRequest(_message.Message):
+    """Starts a deployment without stages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    deployment: _builtins.str
+    """Required. Id of the deployment."""
+    etag: _builtins.str
+    """Optional. Refuse when the deployment has another version by now (ETAG_MISMATCH)."""
+    request_id: _builtins.str
+    """Optional. UUID that makes the call repeatable: for 24 hours a repeat returns the first answer
+    and changes nothing, and the same id with another request is refused.
+    """
+    validate_only: _builtins.bool
+    """Optional. Check everything, answer as usual, and store nothing."""
+    lease_token: _builtins.str
+    """Optional. The token of the lease; needed while the deployment is claimed (LEASE_HELD, LEASE_LOST)."""
+    def __init__(
+        self,
+        *,
+        deployment: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        lease_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "etag", b"etag", "lease_token", b"lease_token", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1628,6 +2180,7 @@ class FinishDeploymentRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """Required. Id of the deployment."""
     outcome: Global___DeploymentOutcome.ValueType
@@ -1642,6 +2195,8 @@ class FinishDeploymentRequest(_message.Message):
     """
     validate_only: _builtins.bool
     """Optional. Check everything, answer as usual, and store nothing."""
+    lease_token: _builtins.str
+    """Optional. The token of the lease; needed while the deployment is claimed (LEASE_HELD, LEASE_LOST)."""
     def __init__(
         self,
         *,
@@ -1651,10 +2206,11 @@ class FinishDeploymentRequest(_message.Message):
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        lease_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "etag", b"etag", "outcome", b"outcome", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "etag", b"etag", "lease_token", b"lease_token", "outcome", b"outcome", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1773,6 +2329,7 @@ class UpdatePipelineStageRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """Required. Id of the deployment."""
     stage: _builtins.str
@@ -1780,7 +2337,9 @@ class UpdatePipelineStageRequest(_message.Message):
     status: Global___StageStatus.ValueType
     """Required. PENDING, IN_PROGRESS, COMPLETED or FAILED."""
     output: _builtins.str
-    """Optional. What it printed, up to 262,144 characters; replaces what is there. Unchanged when absent."""
+    """Optional. What it printed, up to 262,144 characters; replaces what is there. Unchanged when absent.
+    Refused when AppendStageOutput has taken something in (OUTPUT_MIXED): use one or the other.
+    """
     etag: _builtins.str
     """Optional. Refuse when the deployment has another version by now (ETAG_MISMATCH)."""
     request_id: _builtins.str
@@ -1789,6 +2348,10 @@ class UpdatePipelineStageRequest(_message.Message):
     """
     validate_only: _builtins.bool
     """Optional. Check everything, answer as usual, and store nothing."""
+    lease_token: _builtins.str
+    """Optional. The token of the lease; needed while the deployment is claimed (LEASE_HELD, LEASE_LOST).
+    The update renews the lease.
+    """
     def __init__(
         self,
         *,
@@ -1799,10 +2362,11 @@ class UpdatePipelineStageRequest(_message.Message):
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        lease_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_output", b"_output", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_output", b"_output", "deployment", b"deployment", "etag", b"etag", "output", b"output", "request_id", b"request_id", "stage", b"stage", "status", b"status", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_output", b"_output", "deployment", b"deployment", "etag", b"etag", "lease_token", b"lease_token", "output", b"output", "request_id", b"request_id", "stage", b"stage", "status", b"status", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__output: _TypeAlias = _typing.Literal["output"]  # noqa: Y015
     _WhichOneofArgType__output: _TypeAlias = _typing.Literal["_output", b"_output"]  # noqa: Y015
@@ -2008,6 +2572,8 @@ class ListDeploymentsRequest(_message.Message):
     DEPLOYED_BY_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """Optional. Only of this service: name or id."""
     environment: _builtins.str
@@ -2024,6 +2590,15 @@ class ListDeploymentsRequest(_message.Message):
     """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
     page_token: _builtins.str
     """Optional. Token of the previous page; all other fields must stay as they were."""
+    filter: _builtins.str
+    """Optional. Which ones, as an expression (AIP-160): comparisons of service, team, environment, environment_type, release, digest, deployed_by, status, kind, failure_class, failure_cause, rollback_of, rolled_back_by, superseded_by, deployed_at, started_at, completed_at and created_at
+    by = != < <= > >= and : (has), joined by AND, OR, NOT and parentheses, such as
+    `(status = FAILED OR status = CANCELLED) AND completed_at > "2026-01-31T00:00:00Z"`. OR binds tighter than AND.
+    """
+    order_by: _builtins.str
+    """Optional. The order: `deployed_at`, `created_at`, `started_at` and `completed_at`, each with ` desc` for the other
+    way round, separated by commas; the newest first when empty.
+    """
     def __init__(
         self,
         *,
@@ -2035,10 +2610,12 @@ class ListDeploymentsRequest(_message.Message):
         deployed_by: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployed_by", b"deployed_by", "environment", b"environment", "kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "release", b"release", "service", b"service", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployed_by", b"deployed_by", "environment", b"environment", "filter", b"filter", "kind", b"kind", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "release", b"release", "service", b"service", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2129,6 +2706,8 @@ class ListApprovalsRequest(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """Optional. Only of this deployment: id."""
     approver: _builtins.str
@@ -2139,6 +2718,15 @@ class ListApprovalsRequest(_message.Message):
     """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
     page_token: _builtins.str
     """Optional. Token of the previous page; all other fields must stay as they were."""
+    filter: _builtins.str
+    """Optional. Which ones, as an expression (AIP-160): comparisons of deployment, approver, status, service, environment, decided_at and created_at
+    by = != < <= > >= and : (has), joined by AND, OR, NOT and parentheses, such as
+    `status = APPROVED AND environment = prod`. OR binds tighter than AND.
+    """
+    order_by: _builtins.str
+    """Optional. The order: `created_at`, with ` desc` for the other
+    way round; the newest first when empty.
+    """
     def __init__(
         self,
         *,
@@ -2147,10 +2735,12 @@ class ListApprovalsRequest(_message.Message):
         status: Global___ApprovalDecision.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approver", b"approver", "deployment", b"deployment", "page_size", b"page_size", "page_token", b"page_token", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approver", b"approver", "deployment", b"deployment", "filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2242,6 +2832,8 @@ class ListRollbacksRequest(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """Optional. Only of this deployment: id."""
     service: _builtins.str
@@ -2254,6 +2846,15 @@ class ListRollbacksRequest(_message.Message):
     """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
     page_token: _builtins.str
     """Optional. Token of the previous page; all other fields must stay as they were."""
+    filter: _builtins.str
+    """Optional. Which ones, as an expression (AIP-160): comparisons of deployment, service, team, environment, environment_type, status, initiated_by, completed_at and created_at
+    by = != < <= > >= and : (has), joined by AND, OR, NOT and parentheses, such as
+    `status = FAILED AND environment_type = PROD`. OR binds tighter than AND.
+    """
+    order_by: _builtins.str
+    """Optional. The order: `created_at`, with ` desc` for the other
+    way round; the newest first when empty.
+    """
     def __init__(
         self,
         *,
@@ -2263,10 +2864,12 @@ class ListRollbacksRequest(_message.Message):
         status: Global___RollbackStatus.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "environment", b"environment", "page_size", b"page_size", "page_token", b"page_token", "service", b"service", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "environment", b"environment", "filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "service", b"service", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2520,19 +3123,25 @@ class GetEnvironmentStatusRequest(_message.Message):
 
     SERVICE_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """Required. The service: name or id."""
     environment: _builtins.str
     """Required. The environment: name or id."""
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Optional. The moment to tell of, not in the future by the clock of the database; now when absent."""
+
     def __init__(
         self,
         *,
         service: _builtins.str = ...,
         environment: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "environment", b"environment", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2545,18 +3154,24 @@ class GetEnvironmentStatusResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STATUS_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> Global___EnvironmentStatus:
         """The status."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """The moment of which it tells. Names of things are those of today."""
 
     def __init__(
         self,
         *,
         status: Global___EnvironmentStatus | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2572,6 +3187,8 @@ class ListEnvironmentStatusesRequest(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TEAM_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """Optional. Only of this service: name or id."""
     environment: _builtins.str
@@ -2580,6 +3197,14 @@ class ListEnvironmentStatusesRequest(_message.Message):
     """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
     page_token: _builtins.str
     """Optional. Token of the previous page; all other fields must stay as they were."""
+    team: _builtins.str
+    """Optional. Only services of this team: name or id."""
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Optional. The moment to tell of, not in the future by the clock of the database. When absent, each
+        page tells of the moment at which it was asked for.
+        """
+
     def __init__(
         self,
         *,
@@ -2587,10 +3212,12 @@ class ListEnvironmentStatusesRequest(_message.Message):
         environment: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        team: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "page_size", b"page_size", "page_token", b"page_token", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "environment", b"environment", "page_size", b"page_size", "page_token", b"page_token", "service", b"service", "team", b"team"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2604,25 +3231,115 @@ class ListEnvironmentStatusesResponse(_message.Message):
 
     STATUSES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty only at the end."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvironmentStatus]:
         """The statuses of this page."""
 
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """The moment of which this page tells. Names of things are those of today."""
+
     def __init__(
         self,
         *,
         statuses: _abc.Iterable[Global___EnvironmentStatus] | None = ...,
         next_page_token: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "next_page_token", b"next_page_token", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListEnvironmentStatusesResponse: _TypeAlias = ListEnvironmentStatusesResponse  # noqa: Y015
+
+@_typing.final
+class DiffEnvironmentsRequest(_message.Message):
+    """Asks for a page of what differs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    COMPARED_WITH_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    TEAM_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    environment: _builtins.str
+    """Required. The environment: name or id."""
+    compared_with: _builtins.str
+    """Required. The one it is compared with: name or id."""
+    service: _builtins.str
+    """Optional. Only this service: name or id."""
+    team: _builtins.str
+    """Optional. Only services of this team: name or id."""
+    page_size: _builtins.int
+    """Optional. Results per page: 50 when 0, lowered to 1,000 above that."""
+    page_token: _builtins.str
+    """Optional. Token of the previous page; all other fields must stay as they were."""
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Optional. The moment to tell of, not in the future by the clock of the database. When absent, each
+        page tells of the moment at which it was asked for.
+        """
+
+    def __init__(
+        self,
+        *,
+        environment: _builtins.str = ...,
+        compared_with: _builtins.str = ...,
+        service: _builtins.str = ...,
+        team: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "compared_with", b"compared_with", "environment", b"environment", "page_size", b"page_size", "page_token", b"page_token", "service", b"service", "team", b"team"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffEnvironmentsRequest: _TypeAlias = DiffEnvironmentsRequest  # noqa: Y015
+
+@_typing.final
+class DiffEnvironmentsResponse(_message.Message):
+    """A page of what differs, by the names of the services."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty only at the end."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvironmentDifference]:
+        """The services of this page."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """The moment of which this page tells. Names of things are those of today."""
+
+    def __init__(
+        self,
+        *,
+        differences: _abc.Iterable[Global___EnvironmentDifference] | None = ...,
+        next_page_token: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "differences", b"differences", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffEnvironmentsResponse: _TypeAlias = DiffEnvironmentsResponse  # noqa: Y015
 
 @_typing.final
 class Policy(_message.Message):
@@ -2646,6 +3363,7 @@ class Policy(_message.Message):
     PAUSED_LIMIT_FIELD_NUMBER: _builtins.int
     CANCEL_TIMEOUT_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
+    STAGE_LIMIT_FIELD_NUMBER: _builtins.int
     required_approvals: _builtins.int
     """Approvals of different people that are needed, at most 10."""
     minimum_role: _access_pb2.Role.ValueType
@@ -2698,6 +3416,10 @@ class Policy(_message.Message):
     def cancel_timeout(self) -> _duration_pb2.Duration:
         """How long its executor may take to stop; 5 minutes when absent."""
 
+    @_builtins.property
+    def stage_limit(self) -> _duration_pb2.Duration:
+        """How long one stage may run, a second to a year; as long as the deployment when absent."""
+
     def __init__(
         self,
         *,
@@ -2717,10 +3439,11 @@ class Policy(_message.Message):
         paused_limit: _duration_pb2.Duration | None = ...,
         cancel_timeout: _duration_pb2.Duration | None = ...,
         queue: Global___QueueMode.ValueType = ...,
+        stage_limit: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_timeout", b"cancel_timeout", "decide_within", b"decide_within", "in_progress_limit", b"in_progress_limit", "paused_limit", b"paused_limit", "soak", b"soak", "stable_after", b"stable_after", "valid_for", b"valid_for"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_timeout", b"cancel_timeout", "decide_within", b"decide_within", "in_progress_limit", b"in_progress_limit", "paused_limit", b"paused_limit", "soak", b"soak", "stable_after", b"stable_after", "stage_limit", b"stage_limit", "valid_for", b"valid_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_may_approve", b"author_may_approve", "cancel_timeout", b"cancel_timeout", "decide_within", b"decide_within", "explicit_target_role", b"explicit_target_role", "in_progress_limit", b"in_progress_limit", "lead_required", b"lead_required", "minimum_role", b"minimum_role", "on_failure", b"on_failure", "paused_limit", b"paused_limit", "queue", b"queue", "requester_may_approve", b"requester_may_approve", "required_approvals", b"required_approvals", "soak", b"soak", "stable_after", b"stable_after", "strict_stages", b"strict_stages", "valid_for", b"valid_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_may_approve", b"author_may_approve", "cancel_timeout", b"cancel_timeout", "decide_within", b"decide_within", "explicit_target_role", b"explicit_target_role", "in_progress_limit", b"in_progress_limit", "lead_required", b"lead_required", "minimum_role", b"minimum_role", "on_failure", b"on_failure", "paused_limit", b"paused_limit", "queue", b"queue", "requester_may_approve", b"requester_may_approve", "required_approvals", b"required_approvals", "soak", b"soak", "stable_after", b"stable_after", "stage_limit", b"stage_limit", "strict_stages", b"strict_stages", "valid_for", b"valid_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3455,22 +4178,28 @@ class PlanRollbackRequest(_message.Message):
     DEPLOYMENT_FIELD_NUMBER: _builtins.int
     TARGET_RELEASE_FIELD_NUMBER: _builtins.int
     PREEMPT_FIELD_NUMBER: _builtins.int
+    CROSS_IRREVERSIBLE_FIELD_NUMBER: _builtins.int
     deployment: _builtins.str
     """Required. Id of the deployment."""
     target_release: _builtins.str
     """Optional. Go back to this release instead: `service@version` or id."""
     preempt: _builtins.bool
     """Optional. Stop the deployment that holds the slot."""
+    cross_irreversible: _builtins.bool
+    """Optional. Go back although a release in between is irreversible (ROLLBACK_BLOCKED); for leads and
+    admins.
+    """
     def __init__(
         self,
         *,
         deployment: _builtins.str = ...,
         target_release: _builtins.str = ...,
         preempt: _builtins.bool = ...,
+        cross_irreversible: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "preempt", b"preempt", "target_release", b"target_release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cross_irreversible", b"cross_irreversible", "deployment", b"deployment", "preempt", b"preempt", "target_release", b"target_release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3525,6 +4254,7 @@ class PlanRollbackResponse(_message.Message):
     BLOCKERS_FIELD_NUMBER: _builtins.int
     PREEMPTS_ID_FIELD_NUMBER: _builtins.int
     SUPERSEDES_FIELD_NUMBER: _builtins.int
+    CROSSES_FIELD_NUMBER: _builtins.int
     target_release_id: _builtins.str
     """Id of the target."""
     target_release: _builtins.str
@@ -3551,6 +4281,10 @@ class PlanRollbackResponse(_message.Message):
     def supersedes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the waiting deployments that would be superseded."""
 
+    @_builtins.property
+    def crosses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Irreversible releases that the rollback would cross, as `auth@1.5.0`."""
+
     def __init__(
         self,
         *,
@@ -3563,10 +4297,11 @@ class PlanRollbackResponse(_message.Message):
         blockers: _abc.Iterable[Global___Blocker] | None = ...,
         preempts_id: _builtins.str = ...,
         supersedes: _abc.Iterable[_builtins.str] | None = ...,
+        crosses: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blockers", b"blockers", "from_release", b"from_release", "from_release_id", b"from_release_id", "marks_bad", b"marks_bad", "passed_over", b"passed_over", "preempts_id", b"preempts_id", "supersedes", b"supersedes", "target_release", b"target_release", "target_release_id", b"target_release_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blockers", b"blockers", "crosses", b"crosses", "from_release", b"from_release", "from_release_id", b"from_release_id", "marks_bad", b"marks_bad", "passed_over", b"passed_over", "preempts_id", b"preempts_id", "supersedes", b"supersedes", "target_release", b"target_release", "target_release_id", b"target_release_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3641,3 +4376,119 @@ class ListPendingApprovalsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPendingApprovalsResponse: _TypeAlias = ListPendingApprovalsResponse  # noqa: Y015
+
+@_typing.final
+class WatchDeploymentsRequest(_message.Message):
+    """Says which deployments to watch: those that match every field given. All fields are about what never
+    changes of a deployment, so none enters or leaves.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    DEPLOYED_BY_FIELD_NUMBER: _builtins.int
+    DEPLOYMENTS_FIELD_NUMBER: _builtins.int
+    CHANGED_SINCE_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """Optional. Only of this service: name or id."""
+    environment: _builtins.str
+    """Optional. Only in this environment: name or id."""
+    release: _builtins.str
+    """Optional. Only of this release: `service@version` or id."""
+    kind: Global___DeploymentKind.ValueType
+    """Optional. Only of this kind."""
+    deployed_by: _builtins.str
+    """Optional. Only requested by this user: name or id."""
+    @_builtins.property
+    def deployments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Only these deployments: ids. Their current state comes in any case, ended or not."""
+
+    @_builtins.property
+    def changed_since(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Also what was changed since this moment: the last `as_of` of an earlier stream."""
+
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        environment: _builtins.str = ...,
+        release: _builtins.str = ...,
+        kind: Global___DeploymentKind.ValueType = ...,
+        deployed_by: _builtins.str = ...,
+        deployments: _abc.Iterable[_builtins.str] | None = ...,
+        changed_since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed_since", b"changed_since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_since", b"changed_since", "deployed_by", b"deployed_by", "deployments", b"deployments", "environment", b"environment", "kind", b"kind", "release", b"release", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchDeploymentsRequest: _TypeAlias = WatchDeploymentsRequest  # noqa: Y015
+
+@_typing.final
+class WatchDeploymentsResponse(_message.Message):
+    """A deployment, or how far the stream is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    SYNCED_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def deployment(self) -> Global___Deployment:
+        """A deployment as it is, in the view BASIC."""
+
+    @_builtins.property
+    def synced(self) -> Global___WatchPosition:
+        """The current state is complete; what follows are changes."""
+
+    @_builtins.property
+    def heartbeat(self) -> Global___WatchPosition:
+        """Nothing else to say."""
+
+    def __init__(
+        self,
+        *,
+        deployment: Global___Deployment | None = ...,
+        synced: Global___WatchPosition | None = ...,
+        heartbeat: Global___WatchPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "heartbeat", b"heartbeat", "message", b"message", "synced", b"synced"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "heartbeat", b"heartbeat", "message", b"message", "synced", b"synced"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["deployment", "synced", "heartbeat"]  # noqa: Y015
+    _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
+
+Global___WatchDeploymentsResponse: _TypeAlias = WatchDeploymentsResponse  # noqa: Y015
+
+@_typing.final
+class WatchPosition(_message.Message):
+    """How far a stream is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AS_OF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """The database's time up to which every change of what matches has been sent. It stands still while
+        the database does not answer. Pass it as `changed_since` to go on in a new stream.
+        """
+
+    def __init__(
+        self,
+        *,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPosition: _TypeAlias = WatchPosition  # noqa: Y015

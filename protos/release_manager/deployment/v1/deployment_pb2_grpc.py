@@ -68,6 +68,11 @@ class DeploymentServiceStub:
                 request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.RejectDeploymentRequest.SerializeToString,
                 response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.RejectDeploymentResponse.FromString,
                 _registered_method=True)
+        self.RevokeApproval = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/RevokeApproval',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.RevokeApprovalRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.RevokeApprovalResponse.FromString,
+                _registered_method=True)
         self.StartDeployment = channel.unary_unary(
                 '/release_manager.deployment.v1.DeploymentService/StartDeployment',
                 request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.StartDeploymentRequest.SerializeToString,
@@ -153,6 +158,11 @@ class DeploymentServiceStub:
                 request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesRequest.SerializeToString,
                 response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesResponse.FromString,
                 _registered_method=True)
+        self.DiffEnvironments = channel.unary_unary(
+                '/release_manager.deployment.v1.DeploymentService/DiffEnvironments',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.DiffEnvironmentsRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.DiffEnvironmentsResponse.FromString,
+                _registered_method=True)
         self.GetPolicy = channel.unary_unary(
                 '/release_manager.deployment.v1.DeploymentService/GetPolicy',
                 request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.GetPolicyRequest.SerializeToString,
@@ -202,6 +212,11 @@ class DeploymentServiceStub:
                 '/release_manager.deployment.v1.DeploymentService/ListReleaseMarks',
                 request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksRequest.SerializeToString,
                 response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksResponse.FromString,
+                _registered_method=True)
+        self.WatchDeployments = channel.unary_stream(
+                '/release_manager.deployment.v1.DeploymentService/WatchDeployments',
+                request_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.WatchDeploymentsRequest.SerializeToString,
+                response_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.WatchDeploymentsResponse.FromString,
                 _registered_method=True)
         self.ReconcileAudit = channel.unary_unary(
                 '/release_manager.deployment.v1.DeploymentService/ReconcileAudit',
@@ -273,6 +288,14 @@ class DeploymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevokeApproval(self, request, context):
+        """Takes back the caller's own approval of a pending deployment. It stays as history (REVOKED), counts
+        no longer, and the person may approve anew. A rejection is final: there is nothing to take back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StartDeployment(self, request, context):
         """Starts a deployment without stages: checks every gate (GATE_UNSATISFIED) and takes the slot
         (SLOT_TAKEN). A deployment with stages starts with its first stage.
@@ -290,7 +313,8 @@ class DeploymentServiceServicer:
 
     def CancelDeployment(self, request, context):
         """Stops a deployment that has not ended. Developers cancel what they requested, leads and admins
-        everything.
+        everything. Running work that an executor has claimed becomes CANCELLING, and CANCELLED when that
+        confirms, is lost, or has had the time that the policy allows; everything else is CANCELLED at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -299,9 +323,12 @@ class DeploymentServiceServicer:
     def UpdatePipelineStage(self, request, context):
         """Reports what became of a stage. A stage may start when all before it are completed, skipped or
         ignored. The first stage that starts, starts the deployment, with all gates checked
-        (GATE_UNSATISFIED) and the slot taken (SLOT_TAKEN); the last one that completes, completes it; one that fails, fails it. A stage that goes from PENDING straight to
-        COMPLETED or FAILED counts as started and finished. Repeating a final result changes nothing;
-        another result for a finished stage is refused (STAGE_RESULT_FINAL).
+        (GATE_UNSATISFIED) and the slot taken (SLOT_TAKEN); the last one that completes, completes it; one that
+        fails, fails or pauses it, as the policy says. A stage that goes from PENDING straight to COMPLETED or
+        FAILED counts as started and finished. Repeating a final result changes nothing; another result for a
+        finished stage is refused (STAGE_RESULT_FINAL). Reporting the failed stage of a PAUSED deployment as
+        IN_PROGRESS is a new attempt, as by RetryStage. While an executor holds the deployment, its token is
+        needed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -322,7 +349,7 @@ class DeploymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDeployments(self, request, context):
-        """Lists deployments, newest request first.
+        """Lists deployments, newest request first unless asked otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -385,7 +412,7 @@ class DeploymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetEnvironmentStatus(self, request, context):
-        """Returns what runs of one service in one environment, and how it is.
+        """Returns what runs of one service in one environment, and how it is: now, or at any past moment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -393,7 +420,17 @@ class DeploymentServiceServicer:
 
     def ListEnvironmentStatuses(self, request, context):
         """Returns the board: what runs of every service in every environment, ordered by service and promotion
-        order. Pairs in which nothing was ever deployed are left out.
+        order, now or at any past moment. Pairs for which nothing had ever been requested are left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffEnvironments(self, request, context):
+        """Compares two environments, service by service: what is live in each, which of the two releases was
+        published later, and what is on the way; now, or at any past moment. Services for which nothing had
+        ever been requested in either are left out. Whether a promotion would be possible is not told here:
+        ExplainPromotion says it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -484,6 +521,30 @@ class DeploymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchDeployments(self, request, context):
+        """Streams deployments: first the current state of what matches, then a message that says that this
+        is all of it, then each change as it comes, always as the whole deployment in the view BASIC. It
+        ends only when the caller or the server ends it, or when the caller may no longer read.
+
+        The current state is that of all deployments that have not ended, of those that are live, of those
+        named in `deployments`, and with `changed_since` of all that were changed since then, ended or not.
+        Whoever reads slowly gets the newest state of each deployment and not every one in between;
+        `etag` rises with each change and never goes back, but a state may come twice. The complete history
+        is the audit ledger, which FollowAuditLogs gives.
+
+        Keep the newest `as_of` of a `synced` or a `heartbeat`, one of which comes at least every 15
+        seconds, and pass it as `changed_since` after a broken connection or a restart: then nothing that
+        has ended meanwhile is missed. A change reaches the stream in a fraction of a second, in the worst
+        case, when the database's notifications are lost, within five seconds. `blockers` are those of the
+        moment at which the deployment was read: they can change by time, or by something else, without
+        a change of the deployment, and ExplainDeployment has those of now. At most 100 streams of one
+        caller run at a time in each replica, and in all half of the calls that it serves at a time, at
+        most 4,000 (FOLLOW_SLOTS_TAKEN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReconcileAudit(self, request, context):
         """Compares the version of every deployment with the audit ledger and sends again what is missing
         there. It also runs by itself every five minutes. `missing` must be 0, unless changes are on their
@@ -520,6 +581,11 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
                     servicer.RejectDeployment,
                     request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.RejectDeploymentRequest.FromString,
                     response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.RejectDeploymentResponse.SerializeToString,
+            ),
+            'RevokeApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeApproval,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.RevokeApprovalRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.RevokeApprovalResponse.SerializeToString,
             ),
             'StartDeployment': grpc.unary_unary_rpc_method_handler(
                     servicer.StartDeployment,
@@ -606,6 +672,11 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
                     request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesRequest.FromString,
                     response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListEnvironmentStatusesResponse.SerializeToString,
             ),
+            'DiffEnvironments': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffEnvironments,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.DiffEnvironmentsRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.DiffEnvironmentsResponse.SerializeToString,
+            ),
             'GetPolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPolicy,
                     request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.GetPolicyRequest.FromString,
@@ -655,6 +726,11 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
                     servicer.ListReleaseMarks,
                     request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksRequest.FromString,
                     response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksResponse.SerializeToString,
+            ),
+            'WatchDeployments': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchDeployments,
+                    request_deserializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.WatchDeploymentsRequest.FromString,
+                    response_serializer=release__manager_dot_deployment_dot_v1_dot_deployment__pb2.WatchDeploymentsResponse.SerializeToString,
             ),
             'ReconcileAudit': grpc.unary_unary_rpc_method_handler(
                     servicer.ReconcileAudit,
@@ -806,6 +882,33 @@ class DeploymentService:
             '/release_manager.deployment.v1.DeploymentService/RejectDeployment',
             release__manager_dot_deployment_dot_v1_dot_deployment__pb2.RejectDeploymentRequest.SerializeToString,
             release__manager_dot_deployment_dot_v1_dot_deployment__pb2.RejectDeploymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/RevokeApproval',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.RevokeApprovalRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.RevokeApprovalResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -1276,6 +1379,33 @@ class DeploymentService:
             _registered_method=True)
 
     @staticmethod
+    def DiffEnvironments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/DiffEnvironments',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.DiffEnvironmentsRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.DiffEnvironmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetPolicy(request,
             target,
             options=(),
@@ -1535,6 +1665,33 @@ class DeploymentService:
             '/release_manager.deployment.v1.DeploymentService/ListReleaseMarks',
             release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksRequest.SerializeToString,
             release__manager_dot_deployment_dot_v1_dot_deployment__pb2.ListReleaseMarksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchDeployments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/release_manager.deployment.v1.DeploymentService/WatchDeployments',
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.WatchDeploymentsRequest.SerializeToString,
+            release__manager_dot_deployment_dot_v1_dot_deployment__pb2.WatchDeploymentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

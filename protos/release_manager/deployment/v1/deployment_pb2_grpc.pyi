@@ -72,6 +72,10 @@ class DeploymentServiceStub:
     """
     RejectDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.RejectDeploymentRequest, _deployment_pb2.RejectDeploymentResponse]
     """Rejects a pending deployment, as the calling person. Final; needs a comment."""
+    RevokeApproval: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.RevokeApprovalRequest, _deployment_pb2.RevokeApprovalResponse]
+    """Takes back the caller's own approval of a pending deployment. It stays as history (REVOKED), counts
+    no longer, and the person may approve anew. A rejection is final: there is nothing to take back.
+    """
     StartDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.StartDeploymentRequest, _deployment_pb2.StartDeploymentResponse]
     """Starts a deployment without stages: checks every gate (GATE_UNSATISFIED) and takes the slot
     (SLOT_TAKEN). A deployment with stages starts with its first stage.
@@ -80,21 +84,25 @@ class DeploymentServiceStub:
     """Ends a running deployment without stages, as completed or failed."""
     CancelDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.CancelDeploymentRequest, _deployment_pb2.CancelDeploymentResponse]
     """Stops a deployment that has not ended. Developers cancel what they requested, leads and admins
-    everything.
+    everything. Running work that an executor has claimed becomes CANCELLING, and CANCELLED when that
+    confirms, is lost, or has had the time that the policy allows; everything else is CANCELLED at once.
     """
     UpdatePipelineStage: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.UpdatePipelineStageRequest, _deployment_pb2.UpdatePipelineStageResponse]
     """Reports what became of a stage. A stage may start when all before it are completed, skipped or
     ignored. The first stage that starts, starts the deployment, with all gates checked
-    (GATE_UNSATISFIED) and the slot taken (SLOT_TAKEN); the last one that completes, completes it; one that fails, fails it. A stage that goes from PENDING straight to
-    COMPLETED or FAILED counts as started and finished. Repeating a final result changes nothing;
-    another result for a finished stage is refused (STAGE_RESULT_FINAL).
+    (GATE_UNSATISFIED) and the slot taken (SLOT_TAKEN); the last one that completes, completes it; one that
+    fails, fails or pauses it, as the policy says. A stage that goes from PENDING straight to COMPLETED or
+    FAILED counts as started and finished. Repeating a final result changes nothing; another result for a
+    finished stage is refused (STAGE_RESULT_FINAL). Reporting the failed stage of a PAUSED deployment as
+    IN_PROGRESS is a new attempt, as by RetryStage. While an executor holds the deployment, its token is
+    needed.
     """
     RecordDeploymentMetrics: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.RecordDeploymentMetricsRequest, _deployment_pb2.RecordDeploymentMetricsResponse]
     """Adds figures measured about a deployment, all or none."""
     GetDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.GetDeploymentRequest, _deployment_pb2.GetDeploymentResponse]
     """Returns one deployment: alone, with its stages, or with all that belongs to it."""
     ListDeployments: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ListDeploymentsRequest, _deployment_pb2.ListDeploymentsResponse]
-    """Lists deployments, newest request first."""
+    """Lists deployments, newest request first unless asked otherwise."""
     GetApproval: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.GetApprovalRequest, _deployment_pb2.GetApprovalResponse]
     """Returns one approval."""
     ListApprovals: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ListApprovalsRequest, _deployment_pb2.ListApprovalsResponse]
@@ -112,10 +120,16 @@ class DeploymentServiceStub:
     ListDeploymentMetrics: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ListDeploymentMetricsRequest, _deployment_pb2.ListDeploymentMetricsResponse]
     """Lists figures, newest first."""
     GetEnvironmentStatus: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.GetEnvironmentStatusRequest, _deployment_pb2.GetEnvironmentStatusResponse]
-    """Returns what runs of one service in one environment, and how it is."""
+    """Returns what runs of one service in one environment, and how it is: now, or at any past moment."""
     ListEnvironmentStatuses: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ListEnvironmentStatusesRequest, _deployment_pb2.ListEnvironmentStatusesResponse]
     """Returns the board: what runs of every service in every environment, ordered by service and promotion
-    order. Pairs in which nothing was ever deployed are left out.
+    order, now or at any past moment. Pairs for which nothing had ever been requested are left out.
+    """
+    DiffEnvironments: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.DiffEnvironmentsRequest, _deployment_pb2.DiffEnvironmentsResponse]
+    """Compares two environments, service by service: what is live in each, which of the two releases was
+    published later, and what is on the way; now, or at any past moment. Services for which nothing had
+    ever been requested in either are left out. Whether a promotion would be possible is not told here:
+    ExplainPromotion says it.
     """
     GetPolicy: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.GetPolicyRequest, _deployment_pb2.GetPolicyResponse]
     """Returns what an environment asks of deployments: the version in force, or an older one."""
@@ -160,6 +174,26 @@ class DeploymentServiceStub:
     """
     ListReleaseMarks: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ListReleaseMarksRequest, _deployment_pb2.ListReleaseMarksResponse]
     """Lists marks, the newest first."""
+    WatchDeployments: _grpc.UnaryStreamMultiCallable[_deployment_pb2.WatchDeploymentsRequest, _deployment_pb2.WatchDeploymentsResponse]
+    """Streams deployments: first the current state of what matches, then a message that says that this
+    is all of it, then each change as it comes, always as the whole deployment in the view BASIC. It
+    ends only when the caller or the server ends it, or when the caller may no longer read.
+
+    The current state is that of all deployments that have not ended, of those that are live, of those
+    named in `deployments`, and with `changed_since` of all that were changed since then, ended or not.
+    Whoever reads slowly gets the newest state of each deployment and not every one in between;
+    `etag` rises with each change and never goes back, but a state may come twice. The complete history
+    is the audit ledger, which FollowAuditLogs gives.
+
+    Keep the newest `as_of` of a `synced` or a `heartbeat`, one of which comes at least every 15
+    seconds, and pass it as `changed_since` after a broken connection or a restart: then nothing that
+    has ended meanwhile is missed. A change reaches the stream in a fraction of a second, in the worst
+    case, when the database's notifications are lost, within five seconds. `blockers` are those of the
+    moment at which the deployment was read: they can change by time, or by something else, without
+    a change of the deployment, and ExplainDeployment has those of now. At most 100 streams of one
+    caller run at a time in each replica, and in all half of the calls that it serves at a time, at
+    most 4,000 (FOLLOW_SLOTS_TAKEN).
+    """
     ReconcileAudit: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ReconcileAuditRequest, _deployment_pb2.ReconcileAuditResponse]
     """Compares the version of every deployment with the audit ledger and sends again what is missing
     there. It also runs by itself every five minutes. `missing` must be 0, unless changes are on their
@@ -210,6 +244,10 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     """
     RejectDeployment: _aio.UnaryUnaryMultiCallable[_deployment_pb2.RejectDeploymentRequest, _deployment_pb2.RejectDeploymentResponse]  # type: ignore[assignment]
     """Rejects a pending deployment, as the calling person. Final; needs a comment."""
+    RevokeApproval: _aio.UnaryUnaryMultiCallable[_deployment_pb2.RevokeApprovalRequest, _deployment_pb2.RevokeApprovalResponse]  # type: ignore[assignment]
+    """Takes back the caller's own approval of a pending deployment. It stays as history (REVOKED), counts
+    no longer, and the person may approve anew. A rejection is final: there is nothing to take back.
+    """
     StartDeployment: _aio.UnaryUnaryMultiCallable[_deployment_pb2.StartDeploymentRequest, _deployment_pb2.StartDeploymentResponse]  # type: ignore[assignment]
     """Starts a deployment without stages: checks every gate (GATE_UNSATISFIED) and takes the slot
     (SLOT_TAKEN). A deployment with stages starts with its first stage.
@@ -218,21 +256,25 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     """Ends a running deployment without stages, as completed or failed."""
     CancelDeployment: _aio.UnaryUnaryMultiCallable[_deployment_pb2.CancelDeploymentRequest, _deployment_pb2.CancelDeploymentResponse]  # type: ignore[assignment]
     """Stops a deployment that has not ended. Developers cancel what they requested, leads and admins
-    everything.
+    everything. Running work that an executor has claimed becomes CANCELLING, and CANCELLED when that
+    confirms, is lost, or has had the time that the policy allows; everything else is CANCELLED at once.
     """
     UpdatePipelineStage: _aio.UnaryUnaryMultiCallable[_deployment_pb2.UpdatePipelineStageRequest, _deployment_pb2.UpdatePipelineStageResponse]  # type: ignore[assignment]
     """Reports what became of a stage. A stage may start when all before it are completed, skipped or
     ignored. The first stage that starts, starts the deployment, with all gates checked
-    (GATE_UNSATISFIED) and the slot taken (SLOT_TAKEN); the last one that completes, completes it; one that fails, fails it. A stage that goes from PENDING straight to
-    COMPLETED or FAILED counts as started and finished. Repeating a final result changes nothing;
-    another result for a finished stage is refused (STAGE_RESULT_FINAL).
+    (GATE_UNSATISFIED) and the slot taken (SLOT_TAKEN); the last one that completes, completes it; one that
+    fails, fails or pauses it, as the policy says. A stage that goes from PENDING straight to COMPLETED or
+    FAILED counts as started and finished. Repeating a final result changes nothing; another result for a
+    finished stage is refused (STAGE_RESULT_FINAL). Reporting the failed stage of a PAUSED deployment as
+    IN_PROGRESS is a new attempt, as by RetryStage. While an executor holds the deployment, its token is
+    needed.
     """
     RecordDeploymentMetrics: _aio.UnaryUnaryMultiCallable[_deployment_pb2.RecordDeploymentMetricsRequest, _deployment_pb2.RecordDeploymentMetricsResponse]  # type: ignore[assignment]
     """Adds figures measured about a deployment, all or none."""
     GetDeployment: _aio.UnaryUnaryMultiCallable[_deployment_pb2.GetDeploymentRequest, _deployment_pb2.GetDeploymentResponse]  # type: ignore[assignment]
     """Returns one deployment: alone, with its stages, or with all that belongs to it."""
     ListDeployments: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ListDeploymentsRequest, _deployment_pb2.ListDeploymentsResponse]  # type: ignore[assignment]
-    """Lists deployments, newest request first."""
+    """Lists deployments, newest request first unless asked otherwise."""
     GetApproval: _aio.UnaryUnaryMultiCallable[_deployment_pb2.GetApprovalRequest, _deployment_pb2.GetApprovalResponse]  # type: ignore[assignment]
     """Returns one approval."""
     ListApprovals: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ListApprovalsRequest, _deployment_pb2.ListApprovalsResponse]  # type: ignore[assignment]
@@ -250,10 +292,16 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     ListDeploymentMetrics: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ListDeploymentMetricsRequest, _deployment_pb2.ListDeploymentMetricsResponse]  # type: ignore[assignment]
     """Lists figures, newest first."""
     GetEnvironmentStatus: _aio.UnaryUnaryMultiCallable[_deployment_pb2.GetEnvironmentStatusRequest, _deployment_pb2.GetEnvironmentStatusResponse]  # type: ignore[assignment]
-    """Returns what runs of one service in one environment, and how it is."""
+    """Returns what runs of one service in one environment, and how it is: now, or at any past moment."""
     ListEnvironmentStatuses: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ListEnvironmentStatusesRequest, _deployment_pb2.ListEnvironmentStatusesResponse]  # type: ignore[assignment]
     """Returns the board: what runs of every service in every environment, ordered by service and promotion
-    order. Pairs in which nothing was ever deployed are left out.
+    order, now or at any past moment. Pairs for which nothing had ever been requested are left out.
+    """
+    DiffEnvironments: _aio.UnaryUnaryMultiCallable[_deployment_pb2.DiffEnvironmentsRequest, _deployment_pb2.DiffEnvironmentsResponse]  # type: ignore[assignment]
+    """Compares two environments, service by service: what is live in each, which of the two releases was
+    published later, and what is on the way; now, or at any past moment. Services for which nothing had
+    ever been requested in either are left out. Whether a promotion would be possible is not told here:
+    ExplainPromotion says it.
     """
     GetPolicy: _aio.UnaryUnaryMultiCallable[_deployment_pb2.GetPolicyRequest, _deployment_pb2.GetPolicyResponse]  # type: ignore[assignment]
     """Returns what an environment asks of deployments: the version in force, or an older one."""
@@ -298,6 +346,26 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     """
     ListReleaseMarks: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ListReleaseMarksRequest, _deployment_pb2.ListReleaseMarksResponse]  # type: ignore[assignment]
     """Lists marks, the newest first."""
+    WatchDeployments: _aio.UnaryStreamMultiCallable[_deployment_pb2.WatchDeploymentsRequest, _deployment_pb2.WatchDeploymentsResponse]  # type: ignore[assignment]
+    """Streams deployments: first the current state of what matches, then a message that says that this
+    is all of it, then each change as it comes, always as the whole deployment in the view BASIC. It
+    ends only when the caller or the server ends it, or when the caller may no longer read.
+
+    The current state is that of all deployments that have not ended, of those that are live, of those
+    named in `deployments`, and with `changed_since` of all that were changed since then, ended or not.
+    Whoever reads slowly gets the newest state of each deployment and not every one in between;
+    `etag` rises with each change and never goes back, but a state may come twice. The complete history
+    is the audit ledger, which FollowAuditLogs gives.
+
+    Keep the newest `as_of` of a `synced` or a `heartbeat`, one of which comes at least every 15
+    seconds, and pass it as `changed_since` after a broken connection or a restart: then nothing that
+    has ended meanwhile is missed. A change reaches the stream in a fraction of a second, in the worst
+    case, when the database's notifications are lost, within five seconds. `blockers` are those of the
+    moment at which the deployment was read: they can change by time, or by something else, without
+    a change of the deployment, and ExplainDeployment has those of now. At most 100 streams of one
+    caller run at a time in each replica, and in all half of the calls that it serves at a time, at
+    most 4,000 (FOLLOW_SLOTS_TAKEN).
+    """
     ReconcileAudit: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ReconcileAuditRequest, _deployment_pb2.ReconcileAuditResponse]  # type: ignore[assignment]
     """Compares the version of every deployment with the audit ledger and sends again what is missing
     there. It also runs by itself every five minutes. `missing` must be 0, unless changes are on their
@@ -377,6 +445,16 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Rejects a pending deployment, as the calling person. Final; needs a comment."""
 
     @_abc_1.abstractmethod
+    def RevokeApproval(
+        self,
+        request: _deployment_pb2.RevokeApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.RevokeApprovalResponse, _abc.Awaitable[_deployment_pb2.RevokeApprovalResponse]]:
+        """Takes back the caller's own approval of a pending deployment. It stays as history (REVOKED), counts
+        no longer, and the person may approve anew. A rejection is final: there is nothing to take back.
+        """
+
+    @_abc_1.abstractmethod
     def StartDeployment(
         self,
         request: _deployment_pb2.StartDeploymentRequest,
@@ -401,7 +479,8 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.CancelDeploymentResponse, _abc.Awaitable[_deployment_pb2.CancelDeploymentResponse]]:
         """Stops a deployment that has not ended. Developers cancel what they requested, leads and admins
-        everything.
+        everything. Running work that an executor has claimed becomes CANCELLING, and CANCELLED when that
+        confirms, is lost, or has had the time that the policy allows; everything else is CANCELLED at once.
         """
 
     @_abc_1.abstractmethod
@@ -412,9 +491,12 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_deployment_pb2.UpdatePipelineStageResponse, _abc.Awaitable[_deployment_pb2.UpdatePipelineStageResponse]]:
         """Reports what became of a stage. A stage may start when all before it are completed, skipped or
         ignored. The first stage that starts, starts the deployment, with all gates checked
-        (GATE_UNSATISFIED) and the slot taken (SLOT_TAKEN); the last one that completes, completes it; one that fails, fails it. A stage that goes from PENDING straight to
-        COMPLETED or FAILED counts as started and finished. Repeating a final result changes nothing;
-        another result for a finished stage is refused (STAGE_RESULT_FINAL).
+        (GATE_UNSATISFIED) and the slot taken (SLOT_TAKEN); the last one that completes, completes it; one that
+        fails, fails or pauses it, as the policy says. A stage that goes from PENDING straight to COMPLETED or
+        FAILED counts as started and finished. Repeating a final result changes nothing; another result for a
+        finished stage is refused (STAGE_RESULT_FINAL). Reporting the failed stage of a PAUSED deployment as
+        IN_PROGRESS is a new attempt, as by RetryStage. While an executor holds the deployment, its token is
+        needed.
         """
 
     @_abc_1.abstractmethod
@@ -439,7 +521,7 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_pb2.ListDeploymentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.ListDeploymentsResponse, _abc.Awaitable[_deployment_pb2.ListDeploymentsResponse]]:
-        """Lists deployments, newest request first."""
+        """Lists deployments, newest request first unless asked otherwise."""
 
     @_abc_1.abstractmethod
     def GetApproval(
@@ -511,7 +593,7 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_pb2.GetEnvironmentStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.GetEnvironmentStatusResponse, _abc.Awaitable[_deployment_pb2.GetEnvironmentStatusResponse]]:
-        """Returns what runs of one service in one environment, and how it is."""
+        """Returns what runs of one service in one environment, and how it is: now, or at any past moment."""
 
     @_abc_1.abstractmethod
     def ListEnvironmentStatuses(
@@ -520,7 +602,19 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.ListEnvironmentStatusesResponse, _abc.Awaitable[_deployment_pb2.ListEnvironmentStatusesResponse]]:
         """Returns the board: what runs of every service in every environment, ordered by service and promotion
-        order. Pairs in which nothing was ever deployed are left out.
+        order, now or at any past moment. Pairs for which nothing had ever been requested are left out.
+        """
+
+    @_abc_1.abstractmethod
+    def DiffEnvironments(
+        self,
+        request: _deployment_pb2.DiffEnvironmentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_deployment_pb2.DiffEnvironmentsResponse, _abc.Awaitable[_deployment_pb2.DiffEnvironmentsResponse]]:
+        """Compares two environments, service by service: what is live in each, which of the two releases was
+        published later, and what is on the way; now, or at any past moment. Services for which nothing had
+        ever been requested in either are left out. Whether a promotion would be possible is not told here:
+        ExplainPromotion says it.
         """
 
     @_abc_1.abstractmethod
@@ -625,6 +719,32 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.ListReleaseMarksResponse, _abc.Awaitable[_deployment_pb2.ListReleaseMarksResponse]]:
         """Lists marks, the newest first."""
+
+    @_abc_1.abstractmethod
+    def WatchDeployments(
+        self,
+        request: _deployment_pb2.WatchDeploymentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_deployment_pb2.WatchDeploymentsResponse], _abc.AsyncIterator[_deployment_pb2.WatchDeploymentsResponse]]:
+        """Streams deployments: first the current state of what matches, then a message that says that this
+        is all of it, then each change as it comes, always as the whole deployment in the view BASIC. It
+        ends only when the caller or the server ends it, or when the caller may no longer read.
+
+        The current state is that of all deployments that have not ended, of those that are live, of those
+        named in `deployments`, and with `changed_since` of all that were changed since then, ended or not.
+        Whoever reads slowly gets the newest state of each deployment and not every one in between;
+        `etag` rises with each change and never goes back, but a state may come twice. The complete history
+        is the audit ledger, which FollowAuditLogs gives.
+
+        Keep the newest `as_of` of a `synced` or a `heartbeat`, one of which comes at least every 15
+        seconds, and pass it as `changed_since` after a broken connection or a restart: then nothing that
+        has ended meanwhile is missed. A change reaches the stream in a fraction of a second, in the worst
+        case, when the database's notifications are lost, within five seconds. `blockers` are those of the
+        moment at which the deployment was read: they can change by time, or by something else, without
+        a change of the deployment, and ExplainDeployment has those of now. At most 100 streams of one
+        caller run at a time in each replica, and in all half of the calls that it serves at a time, at
+        most 4,000 (FOLLOW_SLOTS_TAKEN).
+        """
 
     @_abc_1.abstractmethod
     def ReconcileAudit(

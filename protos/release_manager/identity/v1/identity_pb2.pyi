@@ -1356,7 +1356,7 @@ class CreateServiceAccountRequest(_message.Message):
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. `audit.write`, `audit.read`, `audit.export`, `audit.redact`, `audit.retire`,
-        `audit.hold`, `on_behalf_of`, `deploy`.
+        `audit.hold`, `audit.webhooks`, `on_behalf_of`, `deploy`.
         """
 
     def __init__(
