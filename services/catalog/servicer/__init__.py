@@ -6,7 +6,6 @@ from release_manager.catalog.v1 import catalog_pb2_grpc
 from services.catalog.messages.reconciliation import reconciled
 from services.catalog.servicer.environments import EnvironmentRpcs
 from services.catalog.servicer.releases import ReleaseRpcs
-from services.catalog.servicer.rpcs import Context
 from services.catalog.servicer.runbook_executions import RunbookExecutionRpcs
 from services.catalog.servicer.runbooks import RunbookRpcs
 from services.catalog.servicer.services import ServiceRpcs
@@ -14,6 +13,7 @@ from services.catalog.servicer.teams import TeamRpcs
 from shared.db.engine import Database
 from shared.outbox.change import Changes
 from shared.outbox.reconcile import Reconciler
+from shared.outbox.rpcs import Context
 from shared.rpc.pages import Paging
 
 

@@ -4,7 +4,7 @@ from release_manager.catalog.v1 import catalog_pb2 as pb
 
 from services.catalog.messages import runbook_executions as messages
 from services.catalog.operations import runbook_executions
-from services.catalog.servicer.rpcs import Context, Rpcs
+from shared.outbox.rpcs import Context, Rpcs
 
 
 class RunbookExecutionRpcs(Rpcs):
