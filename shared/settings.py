@@ -21,6 +21,7 @@ from shared.setting_values import check_address, is_loopback, normal_database_ur
 Network = IPv4Network | IPv6Network
 Address = Annotated[str, AfterValidator(check_address)]
 DatabaseUrl = Annotated[str, AfterValidator(normal_database_url)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list(str.lower))]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(split_list(ip_network))]
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"], BeforeValidator(lambda text: str(text).lower())
@@ -193,6 +194,34 @@ class Settings(BaseSettings):
     )
     outbox_hard_seconds: float = Field(
         default=7_200, gt=0, description="Age of the oldest one beyond which all but log-in is."
+    )
+    webhook_source: str = Field(
+        default="/release-manager",
+        pattern=r"^[!-~]{1,200}$",
+        description="What events of webhooks call this installation: a URL or a path.",
+    )
+    webhook_allowed_hosts: Names = Field(
+        default=(),
+        description="Hosts, separated by commas, to which webhooks may be sent although their"
+        " addresses are not public, such as hooks.internal,127.0.0.1.",
+    )
+    webhook_allow_http: bool = Field(
+        default=False, description="Let webhooks be sent without TLS to URLs of http://."
+    )
+    webhook_timeout_seconds: float = Field(
+        default=10, gt=0, le=60, description="Time within which a receiver must answer."
+    )
+    webhook_retry_hours: float = Field(
+        default=24,
+        gt=0,
+        le=720,
+        description="For how long one event is sent again and again before it is given up.",
+    )
+    webhook_pause_hours: float = Field(
+        default=72,
+        gt=0,
+        le=2_160,
+        description="After this time in which its receiver took nothing a webhook is paused.",
     )
     reconcile_seconds: float = Field(
         default=300,

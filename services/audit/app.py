@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import structlog
-from release_manager.audit.v1 import audit_pb2_grpc, retention_pb2_grpc
+from release_manager.audit.v1 import audit_pb2_grpc, notifications_pb2_grpc, retention_pb2_grpc
 
 from services.audit import messages
 from services.audit.appending.group_commit import GroupCommit
@@ -17,10 +17,12 @@ from services.audit.checking.rolling import Rolling
 from services.audit.checking.verification import Verification
 from services.audit.exporting.export import Exports
 from services.audit.exporting.manifest import Manifests
+from services.audit.notifying.notifying import Notifying
 from services.audit.reading.entries import Reading
 from services.audit.reading.following import Following
 from services.audit.retention.announcing import Announcer
 from services.audit.servicer import AuditServicer, Integrity, Watch
+from services.audit.servicer_notifications import NotificationServicer
 from services.audit.servicer_retention import Keeping, RetentionServicer
 from services.audit.signing.checkpoint_file import CheckpointFile
 from services.audit.signing.integrator import Integrator
@@ -40,12 +42,14 @@ from shared.settings import Settings
 
 SERVICE = "release_manager.audit.v1.AuditService"
 RETENTION = "release_manager.audit.v1.RetentionService"
+NOTIFICATIONS = "release_manager.audit.v1.NotificationService"
 # A batch of 1,000 entries of ordinary size takes half of this.
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 WRITER = "rm_audit_writer"
 READER = "rm_audit_reader"
 INTEGRATOR = "rm_audit_integrator"
 KEEPER = "rm_audit_keeper"
+NOTIFIER = "rm_audit_notifier"
 
 MONTHS_AHEAD = 3
 PARTITIONS_EVERY_S = 6 * 3600.0
@@ -68,6 +72,7 @@ async def audit_server(
     keys = LedgerKeys(settings.key_dir)
     writer, reader = _database(settings, WRITER), _database(settings, READER, PLANS)
     tree, keeper = _database(settings, INTEGRATOR), _database(settings, KEEPER)
+    notifier = _database(settings, NOTIFIER)
     # Who calls is asked through the writer's pool, so that no crowd of readers delays an entry.
     known = TokenVerifier(
         writer, secret, clock, keep=timedelta(seconds=settings.user_cache_seconds)
@@ -115,10 +120,19 @@ async def audit_server(
         retention_pb2_grpc.add_RetentionServiceServicer_to_server,
         RetentionServicer(keeping, people, traces),
     )
+    notifying = Notifying.of(
+        settings, (notifier, reader), following.watch, integrator, secret=secret.hmac, clock=clock
+    )
+    server.add(
+        NOTIFICATIONS,
+        notifications_pb2_grpc.add_NotificationServiceServicer_to_server,
+        NotificationServicer(notifying, secret.hmac),
+    )
     queue.start()
     refusals.start(ledger.record)
     integrator.start()
     rolling.start()
+    notifying.start()
     partitions = asyncio.create_task(keep_partitions(writer, clock), name="audit partitions")
     try:
         yield server
@@ -127,6 +141,7 @@ async def audit_server(
         while not partitions.done():
             partitions.cancel()
             await asyncio.wait({partitions}, timeout=ENDING_S)
+        await notifying.stop()
         await rolling.stop()
         await following.close()
         await traces.close()
@@ -134,7 +149,7 @@ async def audit_server(
         await queue.stop()
         await integrator.stop()
         await known.close()
-        for database in (writer, reader, tree, keeper):
+        for database in (writer, reader, tree, keeper, notifier):
             await database.close()
 
 

@@ -16,7 +16,6 @@ from uuid import UUID
 from services.audit.exporting.manifest import Manifests
 from services.audit.exporting.windows import Digest, Pinned, Window, Windows
 from services.audit.reading.entries import leaves_of
-from services.audit.reading.slots import Slots
 from services.audit.rules.csv import HEADER
 from services.audit.rules.manifest import Form, Retired
 from services.audit.store import export_queries, trees
@@ -26,6 +25,7 @@ from shared.errors import ExportChanged, ExportSlotsTaken, PageTokenInvalid, Sig
 from shared.merkle.checkpoint import epoch_of
 from shared.merkle.tree import Span
 from shared.paging import PageTokens
+from shared.rpc.slots import Slots
 
 CHUNK_BYTES = 256 * 1024
 SLOTS_PER_CALLER = 2

@@ -11,10 +11,11 @@ WRITER: Final = "rm_audit_writer"
 READER: Final = "rm_audit_reader"
 INTEGRATOR: Final = "rm_audit_integrator"
 KEEPER: Final = "rm_audit_keeper"
+NOTIFIER: Final = "rm_audit_notifier"
 OTHERS: Final = ("rm_catalog", "rm_deployment")
 # A login that belongs to no role of the product: what PUBLIC may.
 STRANGER: Final = "stranger"
-ROLES: Final = (WRITER, READER, INTEGRATOR, KEEPER, *OTHERS, STRANGER)
+ROLES: Final = (WRITER, READER, INTEGRATOR, KEEPER, NOTIFIER, *OTHERS, STRANGER)
 
 TABLES: Final = (
     "audit_logs",
@@ -60,7 +61,7 @@ MAY: Final[Mapping[tuple[str, str, str], str]] = {
 NOWHERE: Final = "00000000-0000-0000-0000-000000000000"
 # By function: who may call it, and arguments that do no harm. Refused calls are tried with them.
 CALLS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
-    "audit_append": ((WRITER,), ""),
+    "audit_append": ((WRITER, NOTIFIER), ""),
     "audit_append_batch": ((), ""),
     "audit_append_past": ((), ""),
     "audit_ensure_partitions": ((WRITER,), "DATE '2021-05-01', 1"),

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import grpc
 import pytest
 import pytest_asyncio
 from release_manager.audit.v1 import audit_pb2 as pb
-from release_manager.audit.v1 import audit_pb2_grpc, retention_pb2_grpc
+from release_manager.audit.v1 import audit_pb2_grpc, notifications_pb2_grpc, retention_pb2_grpc
 
 from services.audit.app import audit_server
 from services.audit.store.appending import Driver
@@ -72,6 +72,7 @@ class Service:
     callers: KnownActors
     stop: Callable[[], Awaitable[None]]
     retention: Any
+    notifications: Any
 
     def user_id(self, name: str) -> UUID:
         """Return the id of a caller's user."""
@@ -116,24 +117,43 @@ def _free_address() -> str:
 @pytest_asyncio.fixture(loop_scope="session")
 async def audit(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A running audit service."""
-    ensure_keys(tmp_path / "keys")
+    async with running_audit(database_url, tmp_path) as service:
+        yield service
+
+
+@asynccontextmanager
+async def running_audit(
+    database_url: str, directory: Path, callers: KnownActors | None = None, **given: Any
+) -> AsyncIterator[Service]:
+    """Run an audit service, with the keys in a directory, and further settings.
+
+    A second one on the same database gets the callers of the first.
+    """
+    ensure_keys(directory / "keys")
     settings = read_settings(
         database_url=database_url,
-        release_manager_key_dir=tmp_path / "keys",
+        release_manager_key_dir=directory / "keys",
         audit_address=_free_address(),
         grace_seconds=1.0,
+        **given,
     )
-    callers = KnownActors()
     owner = await asyncpg.connect(driver_url(database_url))
-    for actor in callers.actors.values():
-        name, role = actor.username, actor.role.stored
-        await owner.execute(ADD_USER, actor.user_id, name, role, actor.kind.value)
+    if callers is None:
+        callers = KnownActors()
+        for actor in callers.actors.values():
+            name, role = actor.username, actor.role.stored
+            await owner.execute(ADD_USER, actor.user_id, name, role, actor.kind.value)
     async with AsyncExitStack() as running:
         server = await running.enter_async_context(audit_server(settings, verifier=callers))
         await server.start()
         running.push_async_callback(server.stop)
         async with grpc.aio.insecure_channel(server.address) as channel:
-            stub = audit_pb2_grpc.AuditServiceStub(channel)
-            retention = retention_pb2_grpc.RetentionServiceStub(channel)
-            yield Service(stub, owner, callers, running.aclose, retention)
+            yield Service(
+                stub=audit_pb2_grpc.AuditServiceStub(channel),
+                owner=owner,
+                callers=callers,
+                stop=running.aclose,
+                retention=retention_pb2_grpc.RetentionServiceStub(channel),
+                notifications=notifications_pb2_grpc.NotificationServiceStub(channel),
+            )
     await owner.close()

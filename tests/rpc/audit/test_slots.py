@@ -10,9 +10,9 @@ import pytest
 from release_manager.audit.v1 import audit_pb2 as pb
 
 from services.audit.exporting import export
-from services.audit.reading.slots import Slots
 from shared.errors import ExportSlotsTaken
 from shared.ids import new_id
+from shared.rpc.slots import Slots
 from shared.rpc.status import from_rpc_error
 from tests.rpc.audit.conftest import Service, as_, event
 

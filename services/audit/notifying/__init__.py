@@ -1,0 +1,1 @@
+"""Webhooks: telling other systems what happens, from the ledger and in its order."""
