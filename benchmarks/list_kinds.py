@@ -139,6 +139,7 @@ _FILTERS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             f'created_by = "{id_of("user-9")}"',
         ),
         "irreversible": ("irreversible = true", "irreversible = false"),
+        "commit_time": (*_MOMENTS, "{field}:*", "NOT {field}:*"),
         "published_at": (*_MOMENTS, "{field}:*", "NOT {field}:*"),
         "created_at": _MOMENTS,
         "updated_at": _MOMENTS,

@@ -2,7 +2,7 @@
 
 from release_manager.catalog.v1 import catalog_pb2 as pb
 
-from services.catalog.messages.times import timestamp
+from services.catalog.messages.times import moment, timestamp
 from services.catalog.operations.changing import Update
 from services.catalog.operations.releases import (
     Comparison,
@@ -24,6 +24,7 @@ def new_release(request: pb.CreateReleaseRequest) -> NewRelease:
         service=request.service,
         version=request.version,
         commit_sha=request.commit,
+        commit_time=moment(request.commit_time) if request.HasField("commit_time") else None,
         artifact_digest=request.artifact_digest,
         notes=request.notes,
         irreversible=request.irreversible,
@@ -35,7 +36,12 @@ def publication(request: pb.PublishReleaseRequest) -> Publication:
     irreversible = request.irreversible if request.HasField("irreversible") else None
     return Publication(
         release=request.release,
-        content=Content(request.commit, request.artifact_digest, irreversible),
+        content=Content(
+            request.commit,
+            request.artifact_digest,
+            irreversible,
+            moment(request.commit_time) if request.HasField("commit_time") else None,
+        ),
         etag=request.etag,
     )
 
@@ -45,6 +51,9 @@ def release_update(request: pb.UpdateReleaseRequest) -> Update:
     values = changed_fields(request)
     if "commit" in values:
         values["commit_sha"] = values.pop("commit")
+    if "commit_time" in values:
+        sent = request.HasField("commit_time")
+        values["commit_time"] = moment(request.commit_time) if sent else None
     return Update(request.release, values, request.etag)
 
 
@@ -80,6 +89,7 @@ def release(value: Release) -> pb.Release:
         created_at=timestamp(value.created_at),
         updated_at=timestamp(value.updated_at),
         archived_at=timestamp(value.archived_at),
+        commit_time=timestamp(value.commit_time),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from services.catalog.operations import changing, creating, resolving
 from services.catalog.operations.changing import Update
@@ -28,11 +29,12 @@ _USED = {
 
 @dataclass(frozen=True, slots=True)
 class NewRelease:
-    """A release to be made; commit and digest may be given later."""
+    """A release to be made; commit, its time and digest may be given later."""
 
     service: str
     version: str
     commit_sha: str
+    commit_time: datetime | None
     artifact_digest: str
     notes: str
     irreversible: bool
@@ -73,8 +75,9 @@ async def create(change: Change, new: NewRelease) -> Release:
     """Make a draft whose authors are all people behind the call.
 
     Raises ResourceNotFound and ResourceArchived for the service, ResourceExists when it has this
-    version already.
+    version already, and ValidationFailed for a commit of the future.
     """
+    rules.check_commit_time(new.commit_time, change.now)
     service = await resolving.service_to_use(change.tx, new.service)
     release = Release(
         **first_version(change),
@@ -83,6 +86,7 @@ async def create(change: Change, new: NewRelease) -> Release:
         version=new.version,
         status=ReleaseStatus.DRAFT,
         commit_sha=new.commit_sha,
+        commit_time=new.commit_time,
         artifact_digest=new.artifact_digest,
         notes=new.notes,
         irreversible=new.irreversible,
@@ -99,8 +103,10 @@ async def create(change: Change, new: NewRelease) -> Release:
 async def publish(change: Change, wanted: Publication) -> Release:
     """Publish a draft, or confirm that it is published with this content already.
 
-    Raises ResourceNotFound, EtagMismatch, and what `rules.publish` raises.
+    Raises ResourceNotFound, EtagMismatch, what `rules.publish` raises, and ValidationFailed for a
+    commit of the future.
     """
+    rules.check_commit_time(wanted.content.commit_time, change.now)
     draft = await _to_change(change, wanted.release, wanted.etag)
     changing.check_in_use(KIND, draft, draft.name)
     content = rules.publish(draft, wanted.content)
@@ -110,6 +116,7 @@ async def publish(change: Change, wanted: Publication) -> Release:
         draft,
         status=ReleaseStatus.PUBLISHED,
         commit_sha=content.commit_sha,
+        commit_time=content.commit_time,
         artifact_digest=content.artifact_digest,
         irreversible=bool(content.irreversible),
         authors=tuple(sorted({*draft.authors, *change.actor.people})),
@@ -122,9 +129,10 @@ async def publish(change: Change, wanted: Publication) -> Release:
 async def update(change: Change, wanted: Update) -> Release:
     """Change a release: all of it while it is a draft, only the notes afterwards.
 
-    Raises ResourceNotFound, EtagMismatch, ResourceArchived, and ReleaseContentDiffers for what is
-    frozen.
+    Raises ResourceNotFound, EtagMismatch, ResourceArchived, ReleaseContentDiffers for what is
+    frozen, and ValidationFailed for a commit of the future.
     """
+    rules.check_commit_time(wanted.values.get("commit_time"), change.now)
     release = await _to_change(change, wanted.reference, wanted.etag)
     changing.check_in_use(KIND, release, release.name)
     changed = rules.update(release, wanted.values)
@@ -136,12 +144,21 @@ async def abandon(change: Change, reference: str, reason: str, etag: str) -> Rel
     """Abandon a release for good; one that is abandoned already stays as it is.
 
     Raises ResourceNotFound, EtagMismatch, and ReleaseInUse while a deployment of it is not
-    finished.
+    finished, or while it is live somewhere.
     """
     release = await _to_change(change, reference, etag)
     if release.status == ReleaseStatus.ABANDONED:
         return release
-    await _refuse_in_use(change, release)
+    await _refuse_in_use(change, release, "abandoned")
+    environment = await releases.where_live(change.tx, release)
+    if environment is not None:
+        raise ReleaseInUse(
+            release=release.name,
+            use="live",
+            environment=environment,
+            wish="abandoned",
+            remedy="Deploy another release there first with PromoteRelease.",
+        )
     abandoned = replace(release, status=ReleaseStatus.ABANDONED)
     details = {"release": release.name, "reason": reason}
     return await changing.store(change, KIND, "abandon", release, abandoned, details=details)
@@ -154,7 +171,7 @@ async def archive(change: Change, reference: str, etag: str) -> Release:
     finished.
     """
     release = await _to_change(change, reference, etag)
-    await _refuse_in_use(change, release)
+    await _refuse_in_use(change, release, "archived")
     return await changing.archive(change, KIND, release)
 
 
@@ -221,8 +238,13 @@ async def _to_change(change: Change, reference: str, etag: str) -> Release:
     return release
 
 
-async def _refuse_in_use(change: Change, release: Release) -> None:
+async def _refuse_in_use(change: Change, release: Release, wish: str) -> None:
     environment = await releases.where_unfinished(change.tx, release)
     if environment is not None:
-        use = "being deployed, or about to be,"
-        raise ReleaseInUse(release=release.name, use=use, environment=environment)
+        raise ReleaseInUse(
+            release=release.name,
+            use="being deployed, or about to be,",
+            environment=environment,
+            wish=wish,
+            remedy="Let that come to its end, or stop it with CancelDeployment.",
+        )

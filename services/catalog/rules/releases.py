@@ -1,8 +1,9 @@
-"""What publishing does to a release: it freezes version, commit and digest, once."""
+"""What publishing does to a release: it freezes version, commit, its time and digest, once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from services.catalog.rules.resources import Release, ReleaseStatus
 from shared.domain_error import FieldViolation
@@ -13,7 +14,11 @@ from shared.errors import (
     ValidationFailed,
 )
 
-_SPOKEN = {"commit_sha": "commit"}
+CLOCKS_APART: Final = timedelta(minutes=5)
+"""How far the clock of whoever tells the time of a commit may be ahead."""
+
+_SPOKEN: Final = {"commit_sha": "commit"}
+_PARTS: Final = ("commit_sha", "commit_time", "artifact_digest", "irreversible")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,7 @@ class Content:
     commit_sha: str = ""
     artifact_digest: str = ""
     irreversible: bool | None = None
+    commit_time: datetime | None = None
 
 
 def publish(release: Release, wanted: Content) -> Content | None:
@@ -41,6 +47,8 @@ def publish(release: Release, wanted: Content) -> Content | None:
         )
     differing = _differing(release, wanted)
     if release.status != ReleaseStatus.DRAFT:
+        if wanted.commit_time and not release.commit_time:
+            differing.append("commit_time")  # it was frozen without, and cannot get one
         if differing:
             raise ReleaseContentDiffers(release=release.name, parts=", ".join(differing))
         return None
@@ -52,6 +60,7 @@ def _differing(release: Release, wanted: Content) -> list[str]:
     pairs = {
         "commit": (release.commit_sha, wanted.commit_sha),
         "artifact_digest": (release.artifact_digest, wanted.artifact_digest),
+        "commit_time": (release.commit_time, wanted.commit_time),
     }
     names = [name for name, (has, wants) in pairs.items() if has and wants and has != wants]
     if wanted.irreversible is not None and wanted.irreversible != release.irreversible:
@@ -71,6 +80,7 @@ def _complete(release: Release, wanted: Content, contradicted: list[str]) -> Con
         release.commit_sha or wanted.commit_sha,
         release.artifact_digest or wanted.artifact_digest,
         release.irreversible if wanted.irreversible is None else wanted.irreversible,
+        release.commit_time or wanted.commit_time,
     )
     parts = {"commit": content.commit_sha, "artifact_digest": content.artifact_digest}
     missing = [name for name, value in parts.items() if not value]
@@ -82,18 +92,25 @@ def _complete(release: Release, wanted: Content, contradicted: list[str]) -> Con
 def update(release: Release, values: Mapping[str, Any]) -> Release:
     """Return a release with new values; of a published one only the notes can have others.
 
-    Raises ReleaseContentDiffers.
+    The time of a commit goes with it: another commit has none unless it is given too. Raises
+    ReleaseContentDiffers.
     """
     changed = replace(release, **values)
-    frozen = [
-        name
-        for name in ("commit_sha", "artifact_digest", "irreversible")
-        if getattr(changed, name) != getattr(release, name)
-    ]
+    if changed.commit_sha != release.commit_sha and release.commit_sha:
+        changed = replace(changed, commit_time=values.get("commit_time"))
+    frozen = [name for name in _PARTS if getattr(changed, name) != getattr(release, name)]
     if frozen and release.status != ReleaseStatus.DRAFT:
         names = ", ".join(_SPOKEN.get(name, name) for name in frozen)
         raise ReleaseContentDiffers(release=release.name, parts=names)
     return changed
+
+
+def check_commit_time(commit_time: datetime | None, now: datetime) -> None:
+    """Return when a commit may have been made then; raises ValidationFailed for the future."""
+    if commit_time is not None and commit_time > now + CLOCKS_APART:
+        why = "must not be in the future"
+        violation = FieldViolation("commit_time", why)
+        raise ValidationFailed(count=1, first=f"commit_time {why}", fields=(violation,))
 
 
 def check_deletable(release: Release) -> None:

@@ -124,6 +124,7 @@ class Release(Archivable):
     version: str
     status: str
     commit_sha: str
+    commit_time: datetime | None
     artifact_digest: str
     notes: str
     irreversible: bool

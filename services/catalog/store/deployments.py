@@ -4,6 +4,7 @@ from sqlalchemy import ColumnElement
 
 from shared.db.models.deployment import Deployment
 
+COMPLETED = "completed"
 UNFINISHED = ("pending", "in-progress", "paused", "cancelling")
 
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Row, and_, exists, func, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import aliased
 
 from services.catalog.rules.resources import Release, ReleaseStatus
 from services.catalog.store import reading
-from services.catalog.store.deployments import unfinished
+from services.catalog.store.deployments import COMPLETED, unfinished
 from services.catalog.store.reading import Listing, Query, one, value_of
 from shared.db.filtering import ChoiceField, Fields, FlagField, MomentField, NamedField, TextField
 from shared.db.keyset import Page, PageRequest, sorted_by
@@ -28,6 +29,7 @@ _QUERY = (
         _release.version,
         _release.status,
         _release.commit_sha,
+        _release.commit_time,
         _release.artifact_digest,
         _release.notes,
         _release.irreversible,
@@ -51,6 +53,7 @@ _FIELDS = Fields(
         "version": TextField(_release.version),
         "status": ChoiceField(_release.status, {one.name: one.value for one in ReleaseStatus}),
         "commit": TextField(_release.commit_sha),
+        "commit_time": MomentField(_release.commit_time),
         "created_by": NamedField(_release.created_by, User.username),
         "irreversible": FlagField(_release.irreversible),
         "published_at": MomentField(_release.published_at),
@@ -155,6 +158,24 @@ async def where_unfinished(tx: AsyncConnection, release: Release) -> str | None:
         select(tables.Environment.name)
         .join(Deployment, Deployment.environment_id == tables.Environment.id)
         .where(Deployment.release_id == release.id, unfinished())
+        .limit(1)
+    )
+    return await tx.scalar(query)
+
+
+async def where_live(tx: AsyncConnection, release: Release) -> str | None:
+    """Return an environment in which the release is the last that completed, if any."""
+    later = aliased(Deployment)
+    newer = exists().where(
+        later.service_id == Deployment.service_id,
+        later.environment_id == Deployment.environment_id,
+        later.status == COMPLETED,
+        later.completed_seq > Deployment.completed_seq,
+    )
+    query = (
+        select(tables.Environment.name)
+        .join(Deployment, Deployment.environment_id == tables.Environment.id)
+        .where(Deployment.release_id == release.id, Deployment.status == COMPLETED, ~newer)
         .limit(1)
     )
     return await tx.scalar(query)

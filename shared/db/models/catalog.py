@@ -146,6 +146,7 @@ class Release(Archivable, Schema):
         # Drafts have no time of publication, and are listed as if it were the earliest.
         Index("ix_releases_published_at", text(f"coalesce(published_at, {EPOCH})")),
         Index("ix_releases_commit_sha", text("lower(commit_sha)")),
+        Index(None, "commit_time"),
         Index(None, "created_by"),
         Index(None, "status", "created_at"),
         Index(None, "created_at"),
@@ -169,6 +170,7 @@ class Release(Archivable, Schema):
     )
     status: Mapped[str] = mapped_column(server_default=text("'draft'"))
     commit_sha: Mapped[str] = mapped_column(server_default=EMPTY)
+    commit_time: Mapped[datetime | None]
     artifact_digest: Mapped[str] = mapped_column(server_default=EMPTY)
     notes: Mapped[str] = mapped_column(server_default=EMPTY)
     irreversible: Mapped[bool] = mapped_column(server_default=text("false"))

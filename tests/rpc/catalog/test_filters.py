@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
 from release_manager.catalog.v1 import catalog_pb2 as pb
 
 from shared.errors import ExpressionInvalid
@@ -65,7 +66,12 @@ async def whole(platform: Platform) -> Whole:
             await catalog.do("Archive", "service", made.id)
     await catalog.make("service", name="versions")
     for number, version in enumerate(VERSIONS):
-        facts = {"commit": f"abc{number:04x}", "artifact_digest": "sha256:" + f"{number:064x}"}
+        facts: dict[str, Any] = {
+            "commit": f"abc{number:04x}",
+            "artifact_digest": "sha256:" + f"{number:064x}",
+        }
+        if number % 2:
+            facts["commit_time"] = Timestamp(seconds=1_700_000_000 + number)
         made = await catalog.make(
             "release",
             "dev1",
@@ -152,6 +158,12 @@ FILTERS: Sequence[tuple[str, str, Judge]] = (
     ("Releases", "created_by = dev1", lambda r: r.created_by == "dev1"),
     ("Releases", "irreversible = true", lambda r: r.irreversible),
     ("Releases", "irreversible != true", lambda r: not r.irreversible),
+    ("Releases", "commit_time : *", lambda r: r.HasField("commit_time")),
+    (
+        "Releases",
+        'commit_time > "2023-11-14T22:13:23Z"',
+        lambda r: r.commit_time.seconds > 1_700_000_003,
+    ),
     ("Releases", "published_at : *", lambda r: r.HasField("published_at")),
     ("Releases", "NOT published_at:*", lambda r: not r.HasField("published_at")),
     (

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.timestamp_pb2 import Timestamp
 from release_manager.catalog.v1 import catalog_pb2 as pb
 from release_manager.deployment.v1 import deployment_pb2
 
@@ -88,6 +89,45 @@ async def test_of_a_published_release_only_the_notes_can_be_changed(catalog: Cat
         assert error.facts == {"release": made.name, "parts": parts}
     same = await catalog.do("Update", "release", made.id, commit=COMMIT, irreversible=True)
     assert same == changed
+
+
+async def test_the_time_of_a_commit_goes_with_it_and_is_frozen(catalog: Catalog) -> None:
+    then, other = Timestamp(seconds=1_700_000_000), Timestamp(seconds=1_700_000_001)
+    service = await catalog.make("service")
+    named = {"service": service.name, "commit": COMMIT, "artifact_digest": DIGEST}
+    made = await catalog.make("release", **named, version="1.0.0", commit_time=then)
+    assert made.commit_time == then
+    assert not (await catalog.do("Update", "release", made.id, commit=OTHER)).HasField(
+        "commit_time"
+    )
+    both = await catalog.do("Update", "release", made.id, commit=COMMIT, commit_time=then)
+    assert (both.commit, both.commit_time) == (COMMIT, then)
+    error = await catalog.refused("PublishRelease", release=made.id, commit_time=other)
+    assert isinstance(error, ValidationFailed)
+    assert [violation.field for violation in error.fields] == ["commit_time"]
+    frozen = await catalog.do("Publish", "release", made.id, commit_time=then)
+    assert frozen.commit_time == then
+    assert await catalog.do("Publish", "release", made.id, commit_time=then) == frozen
+    differing: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("UpdateRelease", {"commit_time": other}),
+        ("UpdateRelease", {"mask": ["commit_time"]}),
+        ("PublishRelease", {"commit_time": other}),
+    )
+    for rpc, fields in differing:
+        error = await catalog.refused(rpc, release=made.id, **fields)
+        assert isinstance(error, ReleaseContentDiffers)
+        assert error.facts["parts"] == "commit_time"
+
+
+@pytest.mark.parametrize("rpc", ["CreateRelease", "UpdateRelease", "PublishRelease"])
+async def test_a_commit_is_not_of_the_future(catalog: Catalog, rpc: str) -> None:
+    made = await catalog.make("release", commit=COMMIT, artifact_digest=DIGEST)
+    about = {"service": made.service, "version": "77"} if rpc == "CreateRelease" else {}
+    reference = about or {"release": made.id}
+    later = Timestamp(seconds=253_402_300_799)
+    error = await catalog.refused(rpc, **reference, commit_time=later)
+    assert isinstance(error, ValidationFailed)
+    assert [violation.field for violation in error.fields] == ["commit_time"]
 
 
 async def test_abandoning_is_for_good(catalog: Catalog) -> None:

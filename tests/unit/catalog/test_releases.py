@@ -36,6 +36,7 @@ def release(**facts: Any) -> Release:
             "version": "1.4.0",
             "status": ReleaseStatus.DRAFT,
             "commit_sha": COMMIT,
+            "commit_time": None,
             "artifact_digest": DIGEST,
             "notes": "",
             "irreversible": False,
@@ -70,6 +71,14 @@ def test_what_both_lack_is_named(lacks: dict[str, str], named: str) -> None:
     with pytest.raises(ReleaseIncomplete) as refused:
         publish(release(**lacks), Content())
     assert refused.value.facts == {"release": "auth@1.4.0", "missing": named}
+
+
+def test_a_time_of_the_commit_is_not_dropped_in_silence() -> None:
+    published = release(status=ReleaseStatus.PUBLISHED)
+    with pytest.raises(ReleaseContentDiffers) as refused:
+        publish(published, Content(commit_time=NOW))
+    assert refused.value.facts == {"release": "auth@1.4.0", "parts": "commit_time"}
+    assert publish(release(status=ReleaseStatus.PUBLISHED, commit_time=NOW), Content()) is None
 
 
 def test_a_draft_is_not_contradicted() -> None:
