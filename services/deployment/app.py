@@ -4,12 +4,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from release_manager.deployment.v1 import deployment_pb2_grpc, restrictions_pb2_grpc
+from release_manager.deployment.v1 import (
+    deployment_pb2_grpc,
+    execution_pb2_grpc,
+    insights_pb2_grpc,
+    output_pb2_grpc,
+    restrictions_pb2_grpc,
+)
 
-from services.deployment.operations.expiry import Expiry
+from services.deployment import messages_watching
+from services.deployment.operations.deadlines import Deadlines
 from services.deployment.servicer import DeploymentServicer
+from services.deployment.servicer.watching import Watch
+from services.deployment.servicer_execution import ExecutionServicer
+from services.deployment.servicer_insights import InsightServicer
+from services.deployment.servicer_output import OutputServicer
 from services.deployment.servicer_restrictions import RestrictionServicer
 from services.deployment.store.versions import versions
+from services.deployment.watching.watching import Watching
 from shared.clock import Clock, system_clock
 from shared.db.engine import Database
 from shared.identity.keys import load_keys
@@ -24,6 +36,9 @@ from shared.settings import Settings
 PRODUCER = "deployment"
 ROLE = "rm_deployment"
 SERVICE = "release_manager.deployment.v1.DeploymentService"
+EXECUTION = "release_manager.deployment.v1.ExecutionService"
+INSIGHTS = "release_manager.deployment.v1.InsightService"
+OUTPUT = "release_manager.deployment.v1.OutputService"
 RESTRICTIONS = "release_manager.deployment.v1.RestrictionService"
 # The output of a stage has at most 262,144 characters, which take at most four bytes each.
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
@@ -52,17 +67,42 @@ async def deployment_server(
         outbox = delivery or Delivery.to_audit(settings, db, PRODUCER, versions)
         async with outbox as to_audit, denials.written(to_audit.relay.wake):
             paging = Paging(PageTokens(keys.hmac))
-            servicer = DeploymentServicer(db, to_audit.changes, paging, to_audit.reconciler)
+            watching = Watching(
+                db, messages_watching.state, most_calls=settings.max_concurrent_calls
+            )
+            servicer = DeploymentServicer(
+                db,
+                to_audit.changes,
+                paging,
+                to_audit.reconciler,
+                Watch(watching, server.stopping),
+            )
             server.add(
                 SERVICE, deployment_pb2_grpc.add_DeploymentServiceServicer_to_server, servicer
+            )
+            server.add(
+                OUTPUT,
+                output_pb2_grpc.add_OutputServiceServicer_to_server,
+                OutputServicer(db, to_audit.changes, server.stopping),
             )
             server.add(
                 RESTRICTIONS,
                 restrictions_pb2_grpc.add_RestrictionServiceServicer_to_server,
                 RestrictionServicer(db, to_audit.changes, paging),
             )
-            async with Loops({"expiry": Expiry(db, to_audit).run}):
+            server.add(
+                EXECUTION,
+                execution_pb2_grpc.add_ExecutionServiceServicer_to_server,
+                ExecutionServicer(db, to_audit.changes, paging),
+            )
+            server.add(
+                INSIGHTS,
+                insights_pb2_grpc.add_InsightServiceServicer_to_server,
+                InsightServicer(db, to_audit.changes, paging),
+            )
+            async with Loops({"deadlines": Deadlines(db, to_audit).run, **watching.loops}):
                 yield server
+                await watching.close()
     finally:
         await verifier.close()
         await db.close()

@@ -40,6 +40,11 @@ def rejected(value: Detail) -> pb.RejectDeploymentResponse:
     return pb.RejectDeploymentResponse(deployment=resources.deployment(value))
 
 
+def revoked(value: Detail) -> pb.RevokeApprovalResponse:
+    """Answer RevokeApproval."""
+    return pb.RevokeApprovalResponse(deployment=resources.deployment(value))
+
+
 def started(value: Detail) -> pb.StartDeploymentResponse:
     """Answer StartDeployment."""
     return pb.StartDeploymentResponse(deployment=resources.deployment(value))

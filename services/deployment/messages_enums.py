@@ -11,6 +11,7 @@ from release_manager.deployment.v1 import restrictions_pb2
 
 from services.deployment.rules.approvals import ApprovalStatus, Outcome
 from services.deployment.rules.board import Health
+from services.deployment.rules.difference import Relation
 from services.deployment.rules.freezes import WindowKind
 from services.deployment.rules.gates import GateStatus
 from services.deployment.rules.lifecycle import (
@@ -45,6 +46,7 @@ CAUSE = _numbers(pb.FailureCause, "FAILURE_CAUSE_", FailureCause)
 CLASS = _numbers(pb.FailureClass, "FAILURE_CLASS_", FailureClass)
 STAGE_STATUS = _numbers(pb.StageStatus, "STAGE_STATUS_", StageStatus)
 STAGE_STATUS_WORD = _words(STAGE_STATUS)
+RELATION = _numbers(pb.EnvironmentRelation, "ENVIRONMENT_RELATION_", Relation)
 HEALTH = _numbers(pb.Health, "HEALTH_", Health)
 GATE = _numbers(pb.GateStatus, "GATE_STATUS_", GateStatus)
 OVERRIDABLE_GATE = _numbers(restrictions_pb2.OverridableGate, "OVERRIDABLE_GATE_", OverridableGate)

@@ -31,6 +31,7 @@ def roll_back(request: pb.PlanRollbackRequest) -> RollBack:
         deployment_id=UUID(request.deployment),
         target_release=request.target_release,
         preempt=request.preempt,
+        cross_irreversible=request.cross_irreversible,
     )
 
 
@@ -77,6 +78,7 @@ def planned(value: Planned) -> pb.PlanRollbackResponse:
         blockers=map(blocker, value.blockers),
         preempts_id="" if plan.preempts is None else str(plan.preempts.holder.id),
         supersedes=map(str, plan.supersedes),
+        crosses=[f"{history.place.service}@{version}" for version in plan.crosses],
     )
 
 

@@ -21,6 +21,7 @@ _DURATIONS: Final = (
     "in_progress_limit",
     "paused_limit",
     "cancel_timeout",
+    "stage_limit",
 )
 _ON_FAILURE: Final = {
     pb.ON_FAILURE_UNSPECIFIED: OnFailure.FAIL,

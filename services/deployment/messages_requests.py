@@ -15,8 +15,7 @@ from services.deployment.messages_enums import (
 from services.deployment.messages_overrides import new_overrides
 from services.deployment.messages_times import moment
 from services.deployment.operations.asking import NewDeployment
-from services.deployment.operations.board import BoardQuery
-from services.deployment.operations.decide import DecisionCommand
+from services.deployment.operations.decide import DecisionCommand, RevokeCommand
 from services.deployment.operations.details import Depth
 from services.deployment.operations.execute import Cancel, Finish, Start
 from services.deployment.operations.inspect import ApprovalsQuery, DeploymentsQuery, RollbacksQuery
@@ -25,6 +24,7 @@ from services.deployment.operations.planning import RollBack
 from services.deployment.operations.stages import StageReport
 from services.deployment.rules.lifecycle import FailureClass
 from services.deployment.rules.stages import StageStatus
+from services.deployment.store.fields import Expressions
 from shared.db.keyset import PageRequest
 
 _FAILURES: Final = {
@@ -61,6 +61,7 @@ def roll_back(request: pb.ExecuteRollbackRequest) -> RollBack:
         reason=request.reason,
         target_release=request.target_release,
         preempt=request.preempt,
+        cross_irreversible=request.cross_irreversible,
         etag=request.etag,
     )
 
@@ -72,9 +73,14 @@ def decision(
     return DecisionCommand(UUID(request.deployment), request.comment, request.etag)
 
 
+def revocation(request: pb.RevokeApprovalRequest) -> RevokeCommand:
+    """Return what a request takes back."""
+    return RevokeCommand(UUID(request.deployment), request.reason, request.etag)
+
+
 def start(request: pb.StartDeploymentRequest) -> Start:
     """Return what a request starts."""
-    return Start(UUID(request.deployment), request.etag)
+    return Start(UUID(request.deployment), request.etag, optional_id(request.lease_token))
 
 
 def finish(request: pb.FinishDeploymentRequest) -> Finish:
@@ -84,6 +90,7 @@ def finish(request: pb.FinishDeploymentRequest) -> Finish:
         failure=_FAILURES[request.outcome],
         reason=request.reason,
         etag=request.etag,
+        lease_token=optional_id(request.lease_token),
     )
 
 
@@ -100,6 +107,7 @@ def stage_report(request: pb.UpdatePipelineStageRequest) -> StageReport:
         status=StageStatus(STAGE_STATUS_WORD[request.status]),
         output=request.output if request.HasField("output") else None,
         etag=request.etag,
+        lease_token=optional_id(request.lease_token),
     )
 
 
@@ -124,6 +132,7 @@ def deployments(request: pb.ListDeploymentsRequest, page: PageRequest) -> Deploy
         deployed_by=request.deployed_by,
         status=STATUS_WORD.get(request.status),
         kind=KIND_WORD.get(request.kind),
+        asked=_expressions(request),
     )
 
 
@@ -134,6 +143,7 @@ def approvals(request: pb.ListApprovalsRequest, page: PageRequest) -> ApprovalsQ
         deployment_id=optional_id(request.deployment),
         approver=request.approver,
         status=DECISION_WORD.get(request.status),
+        asked=_expressions(request),
     )
 
 
@@ -145,12 +155,14 @@ def rollbacks(request: pb.ListRollbacksRequest, page: PageRequest) -> RollbacksQ
         service=request.service,
         environment=request.environment,
         status=ROLLBACK_STATUS_WORD.get(request.status),
+        asked=_expressions(request),
     )
 
 
-def board(request: pb.ListEnvironmentStatusesRequest, page: PageRequest) -> BoardQuery:
-    """Return which part of the board a request asks for."""
-    return BoardQuery(page, request.service, request.environment)
+def _expressions(
+    request: pb.ListDeploymentsRequest | pb.ListApprovalsRequest | pb.ListRollbacksRequest,
+) -> Expressions:
+    return Expressions(request.filter, request.order_by)
 
 
 def optional_id(text: str) -> UUID | None:

@@ -1,25 +1,20 @@
 """From what the operations return to the resources of `deployment.v1`."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any
 from uuid import UUID
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from services.deployment import messages_enums as enums
 from services.deployment.messages_overrides import of_deployment
 from services.deployment.messages_times import timestamp
-from services.deployment.operations.board import Cell
 from services.deployment.operations.details import Detail
 from services.deployment.operations.examine import Examined
-from services.deployment.rules.board import Health
 from services.deployment.rules.gates import GateAnswer
-from services.deployment.rules.history import Deployed
 from services.deployment.store.children import ApprovalRow, MetricRow, RollbackRow, StageRow
 from shared.identity.actor import Role
-
-MOST_WAITING: Final = 20
 
 
 def deployment(value: Detail) -> pb.Deployment:
@@ -64,6 +59,8 @@ def deployment(value: Detail) -> pb.Deployment:
         created_at=timestamp(row.created_at),
         updated_at=timestamp(row.updated_at),
         overrides=of_deployment(row),
+        deadline=timestamp(case.deadline),
+        lease=_lease(row.lease),
     )
 
 
@@ -78,6 +75,10 @@ def stage(value: StageRow) -> pb.PipelineStage:
         output=value.output,
         started_at=timestamp(value.started_at),
         completed_at=timestamp(value.completed_at),
+        attempt=value.attempt,
+        reason=value.reason,
+        output_bytes=value.printed,
+        output_truncated=len(value.output.encode()) < value.printed,
     )
 
 
@@ -126,33 +127,6 @@ def rollback(value: RollbackRow) -> pb.Rollback:
     )
 
 
-def environment_status(value: Cell) -> pb.EnvironmentStatus:
-    """Return a cell of the board.
-
-    What probably runs counts as live while a rollback has not replaced it, if it ever completed.
-    """
-    names, state = value.names, value.state
-    runs = state.live
-    if state.health is Health.ROLLING_BACK and state.probable and state.probable.ever_completed:
-        runs = state.probable
-    target, failure = state.target or state.running, state.last_failure
-    return pb.EnvironmentStatus(
-        service_id=str(names.service_id),
-        service=names.service,
-        environment_id=str(names.environment_id),
-        environment=names.environment,
-        health=enums.HEALTH[state.health],
-        live_release=_release(value, runs),
-        live_deployment_id=_deployment_id(runs),
-        live_since=_ended_at(runs),
-        target_release=_release(value, target),
-        running_deployment_id=_deployment_id(state.running),
-        pending_deployment_ids=[str(waiting.id) for waiting in state.waiting[:MOST_WAITING]],
-        last_failed_deployment_id=_deployment_id(failure),
-        last_failure_at=_ended_at(failure),
-    )
-
-
 def blocker(answer: GateAnswer) -> pb.Blocker:
     """Return what a gate says."""
     return pb.Blocker(
@@ -163,6 +137,18 @@ def blocker(answer: GateAnswer) -> pb.Blocker:
         people=answer.people,
         earliest=timestamp(answer.earliest),
         position=answer.position,
+    )
+
+
+def _lease(value: Mapping[str, Any] | None) -> pb.DeploymentLease | None:
+    if value is None:
+        return None
+    return pb.DeploymentLease(
+        executor=value["executor"],
+        holder_id=value["holder_id"],
+        holder=value["holder"],
+        claimed_at=timestamp(datetime.fromisoformat(value["claimed_at"])),
+        expires_at=timestamp(datetime.fromisoformat(value["expires_at"])),
     )
 
 
@@ -181,18 +167,6 @@ def _approvals(case: Examined) -> list[ApprovalRow]:
         )
         for row in case.dossier.approvals
     ]
-
-
-def _release(cell: Cell, of: Deployed | None) -> str:
-    return "" if of is None else f"{cell.names.service}@{of.version}"
-
-
-def _deployment_id(of: Deployed | None) -> str:
-    return "" if of is None else str(of.id)
-
-
-def _ended_at(of: Deployed | None) -> Timestamp | None:
-    return None if of is None else timestamp(of.completed_at)
 
 
 def _id(value: UUID | None) -> str:

@@ -6,8 +6,11 @@ Leaving a transaction's block commits, an exception rolls back; nothing else com
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from shared.setting_values import driver_url
 
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 5_000
@@ -48,6 +51,8 @@ class Database:
         self.role = role
         if role is not None:
             given["role"] = role
+        self._url = url
+        self._given = given
         self.engine = create_async_engine(
             url,
             pool_size=pool_size,
@@ -87,6 +92,23 @@ class Database:
         """
         async with self._statements.connect() as connection:
             yield connection
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[asyncpg.Connection]:
+        """Open a connection beside the pool, for what lives as long as a session, such as LISTEN.
+
+        It is the driver's, and is dropped on leaving the block.
+        """
+        connection = await asyncpg.connect(
+            driver_url(self._url),
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings=self._given,
+        )
+        try:
+            yield connection
+        finally:
+            connection.terminate()
 
     async def is_ready(self) -> bool:
         """Tell whether the database answers at this moment."""

@@ -87,6 +87,24 @@ class NamedField:
 
 
 @dataclass(frozen=True, slots=True)
+class IdField:
+    """A reference to something without a name, compared with its id; `:*` asks for any."""
+
+    column: Any
+
+    def condition(self, asked: Comparison, rest: tuple[str, ...]) -> Condition:
+        """Return the condition; see Field."""
+        _no_rest(asked, rest)
+        if asked.operator == ":" and asked.value == WILDCARD:
+            there: Condition = self.column.is_not(None)
+            return there
+        reference = parse_id(asked.value)
+        if asked.operator not in {"=", "!="} or reference is None:
+            asked.wrong(f"`{asked.path[0]}` is compared by = and != with a UUID")
+        return _known(self.column, _ORDERING[asked.operator](self.column, reference))
+
+
+@dataclass(frozen=True, slots=True)
 class ChoiceField:
     """One of some names, without regard to case; `ordered` ones also by < and >."""
 

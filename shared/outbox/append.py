@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared.db.models.outbox import OutboxEvent
 from shared.db.violations import constraint_name
 from shared.identity.actor import Call
+from shared.outbox.announcing import announce
 from shared.outbox.events import Event, jsonable
 
 PARTITIONS = 8
@@ -61,6 +62,7 @@ async def append_events(
         told = ", ".join(f"{event.aggregate} {event.aggregate_seq}" for _, event in events)
         # Not `from broken`: to a caller a broken constraint would mean that theirs exists already.
         raise VersionToldTwice(f"One of these versions was told twice: {told}") from None
+    await announce(tx, [event.aggregate for _, event in events])
 
 
 def _envelope(event_id: UUID, event: Event, call: Call | None, now: datetime) -> dict[str, Any]:

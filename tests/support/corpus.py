@@ -53,7 +53,7 @@ _NAMING = """
     approvers approver deployed_by approval rollback pipeline_stage deployment_metric
     service_account api_token_id session_id users stage event_id aggregate aggregate_seq aggregates
     occurred_at status outcome teams services releases from_release to_release deployment_id
-    legal_hold lock author window environments exempt_services
+    legal_hold lock author window environments exempt_services deployments webhook compared_with
 """
 NAMING: Final = frozenset(_NAMING.split())
 COMPARED: Final = {
@@ -78,6 +78,18 @@ COMPARED: Final = {
             "width",
         ),
         frozenset({Code.OK, Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE}),
+    ),
+    # Output is at its place already or not, and no other attempt may have printed any.
+    **dict.fromkeys(
+        ("offset", "text", "lease_token"), frozenset({Code.OK, Code.INVALID_ARGUMENT, Code.ABORTED})
+    ),
+    "from_offset": frozenset({Code.OK, Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE}),
+    "attempt": frozenset({Code.OK, Code.INVALID_ARGUMENT, Code.NOT_FOUND}),
+    # A URL has more rules than a pattern can say.
+    "url": frozenset({Code.OK, Code.INVALID_ARGUMENT}),
+    # What is looked back at does not lie in the future, and the span of a report is limited.
+    **dict.fromkeys(
+        ("commit_time", "as_of", "start", "end"), frozenset({Code.OK, Code.INVALID_ARGUMENT})
     ),
     # Expressions have a grammar; executions do not end in the future, locks and the time to start
     # only there; versions may not be there.

@@ -16,7 +16,12 @@ import grpc
 from google.protobuf.message import Message
 from release_manager.audit.v1 import audit_pb2, audit_pb2_grpc
 from release_manager.deployment.v1 import deployment_pb2 as pb
-from release_manager.deployment.v1 import deployment_pb2_grpc, restrictions_pb2_grpc
+from release_manager.deployment.v1 import (
+    deployment_pb2_grpc,
+    execution_pb2_grpc,
+    output_pb2_grpc,
+    restrictions_pb2_grpc,
+)
 
 from services.deployment.app import deployment_server
 from shared.domain_error import DomainError, Kind
@@ -80,6 +85,8 @@ class World:
 
     stub: Any
     restrictions: Any
+    execution: Any
+    output: Any
     database_url: str
     database: asyncpg.Pool
     ledger: ListeningLedger
@@ -105,7 +112,8 @@ class World:
 
     async def _call(self, who: str, method: str, request: Message) -> Any:
         metadata = (("authorization", f"Bearer {self.tokens[who]}"),)
-        stub = self.restrictions if hasattr(self.restrictions, method) else self.stub
+        stubs = (self.restrictions, self.execution, self.output)
+        stub = next((stub for stub in stubs if hasattr(stub, method)), self.stub)
         try:
             return await getattr(stub, method)(request, metadata=metadata, timeout=20)
         except grpc.aio.AioRpcError as failure:
@@ -281,7 +289,11 @@ async def running_world(database_url: str, directory: Path) -> AsyncIterator[Wor
             async with grpc.aio.insecure_channel(server.address, options) as channel:
                 stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
                 restrictions = restrictions_pb2_grpc.RestrictionServiceStub(channel)
-                world = World(stub, restrictions, settings.database_url, pool, ledger, errors)
+                execution = execution_pb2_grpc.ExecutionServiceStub(channel)
+                world = World(
+                    *(stub, restrictions, execution, output_pb2_grpc.OutputServiceStub(channel)),
+                    *(settings.database_url, pool, ledger, errors),
+                )
                 await _fill(world, AccessTokens(keys, timedelta(hours=1)))
                 yield world
             await server.stop()
@@ -321,3 +333,14 @@ async def _fill(world: World, tokens: AccessTokens) -> None:
         policy=json.dumps({"soak_seconds": 0}),
         created_at=datetime.now(UTC) - timedelta(days=365),
     )
+
+
+async def waits_for_a_lock(world: World) -> None:
+    """Wait until a change of the service waits for somebody else's."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'deployment' AND wait_event_type = 'Lock'"
+    )
+    async with asyncio.timeout(5):
+        while not await world.database.fetchval(waiting):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)

@@ -15,8 +15,8 @@ from release_manager.common.v1 import access_pb2
 from tests.support.platform import product_methods
 
 READING_VERBS: Final = (
-    *("BatchGet", "Compare", "Explain", "Export", "Follow", "Get", "List", "Plan", "Suggest"),
-    *("Verify", "Watch", "WhoAmI"),
+    *("BatchGet", "Compare", "Diff", "Explain", "Export", "Follow", "Get", "List", "Plan"),
+    *("Suggest", "Tail", "Verify", "Watch", "WhoAmI"),
 )
 _EVENTS = "the id of each event makes it repeatable, and there is nothing to try out"
 _NO_SECRET_KEPT = "its answer holds a secret, which is not kept for a repeat"
@@ -24,8 +24,10 @@ _SAME_END = "the end is the same however often it is asked for"
 _PASSWORD = "no password allows it twice, and nothing is to be tried out with one"
 _REPAIR = "it may be repeated at any time, and changes nothing but what is missing"
 _LEDGER = "a repeat finds what the first call made and changes nothing more"
+_PLACED = "the place that the text has makes it repeatable, and there is nothing to try out"
 _ADDS = "it adds something; nothing that was read before is changed"
 _ONE_WAY = "there is one way to end it, and nothing else of it can change"
+_SENDS = "it sends something, and is called to send it once more"
 _NEW_SECRET = "a secret is replaced whatever it was"
 
 EXCEPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -36,6 +38,10 @@ EXCEPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "RetentionService/RetireAuditLogs": _LEDGER,
         "RetentionService/CreateLegalHold": _LEDGER,
         "RetentionService/ReleaseLegalHold": _LEDGER,
+        "NotificationService/CreateWebhook": _NO_SECRET_KEPT,
+        "NotificationService/RotateWebhookSecret": _NO_SECRET_KEPT,
+        "NotificationService/TestWebhook": _SENDS,
+        "NotificationService/RedeliverWebhookEvent": _SENDS,
         "IdentityService/Login": _NO_SECRET_KEPT,
         "IdentityService/Refresh": _NO_SECRET_KEPT,
         "IdentityService/Logout": _SAME_END,
@@ -44,20 +50,25 @@ EXCEPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "IdentityService/RotateApiToken": _NO_SECRET_KEPT,
         "CatalogService/ReconcileAudit": _REPAIR,
         "DeploymentService/ReconcileAudit": _REPAIR,
+        "ExecutionService/RenewLease": "a repeat renews once more, which is what it is for",
+        "OutputService/AppendStageOutput": _PLACED,
     },
     "validate_only": {
         "AuditService/LogAction": _EVENTS,
         "AuditService/LogActions": _EVENTS,
+        "NotificationService/TestWebhook": "it is the trying out",
         "IdentityService/Login": "there is nothing to try out but the password",
         "IdentityService/Refresh": "there is nothing to try out but the token",
         "IdentityService/Logout": _SAME_END,
         "IdentityService/ChangePassword": _PASSWORD,
         "CatalogService/ReconcileAudit": _REPAIR,
         "DeploymentService/ReconcileAudit": _REPAIR,
+        "OutputService/AppendStageOutput": _PLACED,
     },
     "etag": {
         "RetentionService/RedactAuditLog": "entries have no versions",
         "RetentionService/ReleaseLegalHold": _ONE_WAY,
+        "NotificationService/TestWebhook": "it changes nothing",
         "IdentityService/RevokeSession": _ONE_WAY,
         "IdentityService/ResetPassword": _NEW_SECRET,
         "IdentityService/CreateApiToken": _ADDS,
@@ -68,8 +79,10 @@ EXCEPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
         "DeploymentService/PublishPolicy": "it has expected_version, since policies are numbered",
         "DeploymentService/MarkReleaseBad": "a mark is not part of the release's version",
         "DeploymentService/ClearReleaseBad": "a mark is not part of the release's version",
+        "ExecutionService/RenewLease": "a sign of life is no new version",
         "RestrictionService/ReleaseLock": _ONE_WAY,
         "RestrictionService/OverrideGate": _ADDS,
+        "OutputService/AppendStageOutput": _ADDS,
     },
     "update_mask": {
         "DeploymentService/UpdatePipelineStage": "it reports a step of a state machine",
@@ -78,20 +91,21 @@ EXCEPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
 
 # Texts that name something, by an id or a name: what is named must be there, or NOT_FOUND.
 _REFERENCES = """
-    api_token_id approval approver approvers author deployed_by deployment deployment_id
-    deployment_metric environment environments exempt_services from_release id legal_hold lock owner
-    pipeline_stage release releases rollback runbook service service_account services session_id
-    stage target_release team teams to_release user users window
+    api_token_id approval approver approvers author compared_with deployed_by deployment
+    deployment_id deployment_metric deployments environment environments exempt_services
+    from_release id legal_hold lock owner pipeline_stage release releases rollback runbook
+    service service_account services session_id stage target_release team teams to_release user
+    users webhook window
 """
 REFERENCES: Final = frozenset(_REFERENCES.split())
 # All other texts, numbers and ids by which nothing is looked up.
 _WORDS = """
     action aggregate aggregates artifact_digest closes_at comment commit content current_password
-    description email etag event_id exception_dates fields filter first_opens_at full_name
-    ip_address known_checkpoint minimum_version month name new_password notes opens_at order_by
-    output page_token password producer
-    query reason refresh_token repository request_id resource_id resource_type resume_token rule
-    scopes service_id strict_stages tag tags time_zone title unit url user_agent username version
+    description email etag event_id exception_dates executor fields filter first_opens_at full_name
+    ip_address known_checkpoint lease_token minimum_version month name new_password notes opens_at
+    order_by output page_token password producer query reason refresh_token repository request_id
+    resource_id resource_type resume_token rule scopes service_id strict_stages tag tags text
+    time_zone title unit url user_agent username version
 """
 WORDS: Final = frozenset(_WORDS.split())
 

@@ -16,12 +16,14 @@ MANY: Final = 1_001
 class Copies:
     """Copies of the newest row of a table that `of` finds; `n` in the changed columns counts them.
 
-    `{ListX}` in `of` is what the request of that list is about.
+    `{ListX}` in `of` is what the request of that list is about, and `newest` the column by which a
+    row is newer than others.
     """
 
     table: str
     of: str = "true"
     changes: Mapping[str, str] = field(default_factory=dict)
+    newest: str = "created_at"
 
 
 def _numbered(*columns: str) -> dict[str, str]:
@@ -64,6 +66,23 @@ EVERYWHERE: Final = (
         | {"status": "'failed'", "completed_seq": "NULL"}
         | {"environment_id": _made("environments", "name")},
     ),
+    # Many services in one place, each with a release of its own.
+    Copies(
+        "releases",
+        "version = '0.0.1'",
+        {"service_id": _made("services", "name"), "version": "'1.1.' || n"},
+    ),
+    Copies(
+        "deployments",
+        "kind <> 'rollback'",
+        {
+            "release_id": _made("releases", "version", "1.1."),
+            "service_id": _made("services", "name"),
+            "environment_id": _named("environments", "name", "dev"),
+            "status": "'failed'",
+            "completed_seq": "NULL",
+        },
+    ),
     # What an admin can approve; a release waits in a place only once.
     Copies(
         "deployments",
@@ -90,6 +109,12 @@ EVERYWHERE: Final = (
         _numbered("name") | {"stage_order": "1000 + n"},
     ),
     Copies("deployment_metrics", "deployment_id::text = '{ListDeploymentMetrics}'"),
+    Copies(
+        "stage_attempts",
+        "stage_id IN (SELECT s.id FROM pipeline_stages s"
+        " WHERE s.deployment_id::text = '{ListStageAttempts}')",
+        {"attempt": "1000 + n"},
+    ),
     Copies("audit_legal_holds", "released_at IS NULL", _numbered("name")),
     Copies(
         "environment_policies",
@@ -104,6 +129,18 @@ EVERYWHERE: Final = (
     Copies("freeze_windows", changes=_numbered("name")),
     Copies("locks", "released_at IS NULL AND service_id IS NOT NULL"),
     Copies("gate_overrides", changes={"deployment_id": _made("deployments", "status_reason")}),
+    Copies(
+        "webhook_deliveries",
+        "webhook_id = " + _named("webhooks", "name", "{ListWebhookDeliveries}"),
+        {"part": "1000 + n"},
+        newest="leaf_index",
+    ),
+    Copies("webhooks", changes=_numbered("name")),
+    Copies(
+        "webhook_progress",
+        changes={"webhook_id": _made("webhooks", "name")},
+        newest="next_index",
+    ),
 )
 
 
@@ -126,7 +163,7 @@ async def multiply(database_url: str, copies: Copies, subjects: Mapping[str, str
         of = copies.of.format_map(defaultdict(str, subjects))
         await connection.execute(
             f"INSERT INTO {copies.table} ({', '.join(names)}) SELECT {values} FROM"
-            f" (SELECT * FROM {copies.table} WHERE {of} ORDER BY created_at DESC LIMIT 1) t,"
+            f" (SELECT * FROM {copies.table} WHERE {of} ORDER BY {copies.newest} DESC LIMIT 1) t,"
             f" generate_series(1, {MANY}) n"
         )
     finally:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from shared.db.engine import Database
 
@@ -26,8 +26,12 @@ async def plans_of(database: Database, read: Callable[[], Awaitable[Any]]) -> li
         event.remove(*listened)
     found: list[Node] = []
     async with database.transaction() as tx:
+        await tx.execute(select(1))  # the transaction begins with the first statement
         driver: Any = (await tx.get_raw_connection()).driver_connection
         for statement, parameters in sent:
+            if "set_config(" in statement:  # decides about the plans of those that follow
+                await driver.fetchval(statement, *parameters)
+                continue
             answer = await driver.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *parameters)
             made = json.loads(answer) if isinstance(answer, str) else answer
             found += _nodes(made[0]["Plan"])

@@ -18,9 +18,13 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 from release_manager.audit.v1.audit_pb2_grpc import AuditServiceStub
+from release_manager.audit.v1.notifications_pb2_grpc import NotificationServiceStub
 from release_manager.audit.v1.retention_pb2_grpc import RetentionServiceStub
 from release_manager.catalog.v1.catalog_pb2_grpc import CatalogServiceStub
 from release_manager.deployment.v1.deployment_pb2_grpc import DeploymentServiceStub
+from release_manager.deployment.v1.execution_pb2_grpc import ExecutionServiceStub
+from release_manager.deployment.v1.insights_pb2_grpc import InsightServiceStub
+from release_manager.deployment.v1.output_pb2_grpc import OutputServiceStub
 from release_manager.deployment.v1.restrictions_pb2_grpc import RestrictionServiceStub
 from release_manager.identity.v1 import identity_pb2
 from release_manager.identity.v1.identity_pb2_grpc import IdentityServiceStub
@@ -33,16 +37,20 @@ from tests.support.raw_calls import Answer, Metadata, ask
 
 AUDIT: Final = "release_manager.audit.v1.AuditService"
 RETENTION: Final = "release_manager.audit.v1.RetentionService"
+NOTIFICATIONS: Final = "release_manager.audit.v1.NotificationService"
 IDENTITY: Final = "release_manager.identity.v1.IdentityService"
 CATALOG: Final = "release_manager.catalog.v1.CatalogService"
 DEPLOYMENT: Final = "release_manager.deployment.v1.DeploymentService"
+INSIGHTS: Final = "release_manager.deployment.v1.InsightService"
+EXECUTION: Final = "release_manager.deployment.v1.ExecutionService"
+OUTPUT: Final = "release_manager.deployment.v1.OutputService"
 RESTRICTIONS: Final = "release_manager.deployment.v1.RestrictionService"
 SERVED: Final[Mapping[str, Sequence[str]]] = {
-    "audit": (AUDIT, RETENTION),
+    "audit": (AUDIT, NOTIFICATIONS, RETENTION),
     "catalog": (IDENTITY, CATALOG),
-    "deployment": (DEPLOYMENT, RESTRICTIONS),
+    "deployment": (DEPLOYMENT, EXECUTION, INSIGHTS, OUTPUT, RESTRICTIONS),
 }
-ENDLESS: Final = frozenset({f"/{AUDIT}/FollowAuditLogs"})
+ENDLESS: Final = frozenset({f"/{AUDIT}/FollowAuditLogs", f"/{DEPLOYMENT}/WatchDeployments"})
 PASSWORD: Final = "password123"
 ANY_PORT: Final = "127.0.0.1:0"
 LARGEST_ANSWER: Final = 16 * 1_048_576
@@ -76,6 +84,11 @@ class Platform:
         return RetentionServiceStub(self.channels[RETENTION])
 
     @property
+    def notifications(self) -> Any:
+        """Webhooks."""
+        return NotificationServiceStub(self.channels[NOTIFICATIONS])
+
+    @property
     def identity(self) -> Any:
         """The identity service, which the catalog process serves."""
         return IdentityServiceStub(self.channels[IDENTITY])
@@ -91,9 +104,24 @@ class Platform:
         return DeploymentServiceStub(self.channels[DEPLOYMENT])
 
     @property
+    def execution(self) -> Any:
+        """What executors and people who intervene call, which the deployment process serves."""
+        return ExecutionServiceStub(self.channels[EXECUTION])
+
+    @property
+    def output(self) -> Any:
+        """What stages print, which the deployment process serves."""
+        return OutputServiceStub(self.channels[OUTPUT])
+
+    @property
     def restrictions(self) -> Any:
         """Freeze windows, locks and overrides, which the deployment process serves."""
         return RestrictionServiceStub(self.channels[RESTRICTIONS])
+
+    @property
+    def insights(self) -> Any:
+        """What the history of deployments says, which the deployment process serves."""
+        return InsightServiceStub(self.channels[INSIGHTS])
 
     def channel_of(self, method: str) -> grpc.aio.Channel:
         """Return the channel on which `/package.Service/Method` is served; all serve health."""

@@ -25,11 +25,12 @@ Fingerprints = Mapping[str, tuple[int, int]]
 
 ENTRIES = "entries"
 
-# Events on their way to the ledger, or there, and what the ledger has of its own changes. Denied
-# calls are written about later, and are no changes.
+# Events on their way to the ledger, or there, and what the ledger has of its own changes, those of
+# webhooks included. Denied calls are written about later, and are no changes.
 _ENTRIES = """
     SELECT (SELECT count(*) FROM outbox WHERE aggregate NOT LIKE 'denial:%')
-        + (SELECT count(*) FROM audit_logs WHERE producer = 'audit' AND category = 'change')
+        + (SELECT count(*) FROM audit_logs WHERE producer = 'audit'
+            AND (category = 'change' OR resource_type = 'webhook'))
 """
 _TABLES = """
     SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -11,6 +11,7 @@ from release_manager.audit.v1 import retention_pb2 as retention
 from release_manager.catalog.v1 import catalog_pb2 as catalog
 from release_manager.common.v1 import access_pb2
 from release_manager.deployment.v1 import deployment_pb2 as deployment
+from release_manager.deployment.v1 import output_pb2 as output
 from release_manager.deployment.v1 import restrictions_pb2 as restrictions
 from release_manager.identity.v1 import identity_pb2 as identity
 
@@ -22,6 +23,7 @@ from tests.support.raw_calls import Metadata
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DIGEST = "sha256:" + "ab" * 32
 DEV, STAGING = "dev", "staging"
+PRINTED = "Building…\n"
 
 
 @dataclass
@@ -36,9 +38,11 @@ class Made:
     completed: str
     undone: str
     waiting: str
+    agreed: str
     approval: str
     rollback: str
     stage: str
+    printing: str
     metric: str
     account: str
     token: str
@@ -144,6 +148,17 @@ class Maker:
         )
         return str(answer.deployment.id), str(listed.pipeline_stages[0].id)
 
+    async def printing(self) -> str:
+        """Promote a release to Dev, let its first stage print something, and return the id."""
+        made, _ = await self.promoted()
+        request = deployment.UpdatePipelineStageRequest(
+            deployment=made, stage="build", status=deployment.STAGE_STATUS_IN_PROGRESS
+        )
+        await self._platform.deployment.UpdatePipelineStage(request, **self._how)
+        printed = output.AppendStageOutputRequest(deployment=made, stage="build", text=PRINTED)
+        await self._platform.output.AppendStageOutput(printed, **self._how)
+        return made
+
     async def waiting(self) -> tuple[str, str]:
         """Have a developer ask for staging; return the ids of the deployment and of an approval."""
         release = await self.release(await self.service(), "1.0.0")
@@ -155,6 +170,13 @@ class Maker:
             deployment.ListApprovalsRequest(deployment=made), **self._how
         )
         return made, str(listed.approvals[0].id)
+
+    async def agreed(self) -> str:
+        """Have a developer ask for staging, approve it, and return its id; it waits on."""
+        made, _ = await self.waiting()
+        request = deployment.ApproveDeploymentRequest(deployment=made)
+        await self._platform.deployment.ApproveDeployment(request, **self._how)
+        return made
 
     async def metric(self, of: str) -> str:
         """Record two metrics and return the id of one."""
@@ -296,9 +318,11 @@ class Maker:
             completed=completed,
             undone=undone,
             waiting=waiting,
+            agreed=await self.agreed(),
             approval=approval,
             rollback=rollback,
             stage=stage,
+            printing=await self.printing(),
             metric=await self.metric(completed),
             account="corpus",
             token=token.api_token.id,

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from release_manager.audit.v1 import audit_pb2 as audit
 from release_manager.audit.v1 import retention_pb2 as retention
 from release_manager.deployment.v1 import deployment_pb2 as deployment
+from release_manager.deployment.v1 import insights_pb2 as insights
+from release_manager.deployment.v1 import output_pb2 as output
 from release_manager.deployment.v1 import restrictions_pb2 as restrictions
 from release_manager.identity.v1 import identity_pb2 as identity
 
@@ -18,31 +21,42 @@ from tests.support.platform import (
     AUDIT,
     CATALOG,
     DEPLOYMENT,
+    EXECUTION,
     IDENTITY,
+    INSIGHTS,
+    NOTIFICATIONS,
+    OUTPUT,
     RESTRICTIONS,
     RETENTION,
     Platform,
 )
 from tests.support.raw_calls import Metadata
-from tests.support.things_made import DEV, Made, Maker, event
+from tests.support.things_made import DEV, PRINTED, Made, Maker, event
 from tests.support.valid_catalog_requests import catalog_requests
+from tests.support.valid_execution_requests import execution_requests
 from tests.support.valid_identity_requests import identity_requests
+from tests.support.valid_notification_requests import notification_requests
 
 
 async def valid_requests(
     platform: Platform, admin: Metadata, writer: Metadata
 ) -> Mapping[str, Message]:
     """Return a request that each method accepts, by the method's full name."""
-    made = await Maker(platform, admin).everything(writer)
+    maker = Maker(platform, admin)
+    made = await maker.everything(writer)
     groups = {
         AUDIT: _audit(made),
         RETENTION: _retention(made),
+        NOTIFICATIONS: await notification_requests(platform, admin),
         IDENTITY: identity_requests(made, await _session_of(platform, admin)),
         CATALOG: catalog_requests(made),
         DEPLOYMENT: _deployment(made)
         | _deployment_reads(made)
         | _explaining(made)
         | _policies_and_marks(made),
+        INSIGHTS: _insights(),
+        OUTPUT: _output(made),
+        EXECUTION: await execution_requests(platform, admin, maker),
         RESTRICTIONS: _locks_and_overrides(made) | _freezes(made),
     }
     return {
@@ -117,6 +131,9 @@ def _deployment(made: Made) -> dict[str, Message]:
         "RejectDeployment": deployment.RejectDeploymentRequest(
             deployment=made.waiting, comment="corpus", validate_only=True
         ),
+        "RevokeApproval": deployment.RevokeApprovalRequest(
+            deployment=made.agreed, reason="corpus", validate_only=True
+        ),
         "StartDeployment": deployment.StartDeploymentRequest(
             deployment=made.pending, validate_only=True
         ),
@@ -159,6 +176,10 @@ def _deployment_reads(made: Made) -> dict[str, Message]:
             service=service, environment=DEV
         ),
         "ListEnvironmentStatuses": deployment.ListEnvironmentStatusesRequest(),
+        "WatchDeployments": deployment.WatchDeploymentsRequest(service=service),
+        "DiffEnvironments": deployment.DiffEnvironmentsRequest(
+            environment=DEV, compared_with="staging"
+        ),
         "ReconcileAudit": deployment.ReconcileAuditRequest(),
     }
 
@@ -171,6 +192,27 @@ def _explaining(made: Made) -> dict[str, Message]:
         ),
         "PlanRollback": deployment.PlanRollbackRequest(deployment=made.completed),
         "ListPendingApprovals": deployment.ListPendingApprovalsRequest(),
+    }
+
+
+def _output(made: Made) -> dict[str, Message]:
+    """Append what is there already, which changes nothing however often it is sent."""
+    return {
+        "AppendStageOutput": output.AppendStageOutputRequest(
+            deployment=made.printing, stage="build", text=PRINTED
+        ),
+        "TailStageOutput": output.TailStageOutputRequest(deployment=made.printing, stage="build"),
+    }
+
+
+def _insights() -> dict[str, Message]:
+    return {
+        "GetDoraMetrics": insights.GetDoraMetricsRequest(
+            all=True,
+            environment=DEV,
+            start=Timestamp(seconds=1_700_000_000),
+            end=Timestamp(seconds=1_700_086_400),
+        )
     }
 
 

@@ -1,4 +1,4 @@
-"""Approvals: people who decide about a deployment, or let the time for it pass."""
+"""Approvals: people decide about a deployment, think better of it, or let the time pass."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -6,7 +6,7 @@ from uuid import UUID
 from services.deployment.operations import examine, moves
 from services.deployment.operations.details import Depth, Detail, detail
 from services.deployment.operations.examine import Examined
-from services.deployment.rules import approvals
+from services.deployment.rules import approvals, revoking
 from services.deployment.rules.approvals import ApprovalStatus, Decision, Outcome, Person
 from services.deployment.rules.lifecycle import Action, DeploymentStatus, advance
 from services.deployment.store import writing
@@ -24,6 +24,15 @@ class DecisionCommand:
     etag: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class RevokeCommand:
+    """The calling person takes back an approval, and why."""
+
+    deployment_id: UUID
+    reason: str
+    etag: str = ""
+
+
 async def approve(change: Change, command: DecisionCommand) -> Detail:
     """Count the caller among the approvers; once more changes nothing."""
     return await _decide(change, command, Outcome.APPROVED)
@@ -32,6 +41,32 @@ async def approve(change: Change, command: DecisionCommand) -> Detail:
 async def reject(change: Change, command: DecisionCommand) -> Detail:
     """End the deployment before it starts."""
     return await _decide(change, command, Outcome.REJECTED)
+
+
+async def revoke(change: Change, command: RevokeCommand) -> Detail:
+    """Take the caller's approval back; the time to decide begins anew.
+
+    Raises ResourceNotFound when the caller has given none, or has taken it back already, and
+    IllegalTransition once the deployment waits no longer: a rejection has ended it.
+    """
+    case = await _open(change, command.deployment_id, command.etag, "revoke an approval of")
+    if case is None:
+        return await detail(change.tx, command.deployment_id, Depth.ALONE)
+    me = change.actor
+    taken_back = revoking.own_approval(case.approval, me.user_id, me.username)
+    await writing.revoke(change.tx, command.deployment_id, me.user_id)
+    left = await examine.deployment(change.tx, command.deployment_id)
+    details = {
+        "reason": command.reason,
+        "approved_at": taken_back.decided_at.isoformat(),
+        "approvals_required": left.approval.required,
+        "approvals_given": left.approvals_given,
+    }
+    again = left.decide_by  # an approval that never runs out may have left no moment to look again
+    await moves.move(
+        change, case.dossier, case.status, "revoke_approval", details=details, decide_by=again
+    )
+    return await detail(change.tx, command.deployment_id, Depth.ALONE)
 
 
 async def expire(change: Change, case: Examined) -> None:
@@ -63,17 +98,10 @@ async def expire_if_overdue(change: Change, deployment_id: UUID) -> None:
 
 async def _decide(change: Change, command: DecisionCommand, outcome: Outcome) -> Detail:
     me = change.actor
-    pair = await moves.hold(change, command.deployment_id)
-    await moves.hold_gates(change, pair, command.deployment_id, [me.user_id])
-    case = await examine.deployment(change.tx, command.deployment_id)
-    moves.check_etag(case.dossier, command.etag)
     verb = "approve" if outcome is Outcome.APPROVED else "reject"
-    if not case.waits:
-        raise _too_late(case, case.status, verb)
-    if case.overdue:
-        await expire(change, case)
-        change.refuse(_too_late(case, DeploymentStatus.EXPIRED, verb))
-        return Detail(case)
+    case = await _open(change, command.deployment_id, command.etag, verb)
+    if case is None:
+        return await detail(change.tx, command.deployment_id, Depth.ALONE)
     person = case.approval.people.get(me.user_id) or _stranger(me)
     decision = approvals.decide(
         case.approval, person, outcome, comment=command.comment, now=case.dossier.moment
@@ -82,6 +110,24 @@ async def _decide(change: Change, command: DecisionCommand, outcome: Outcome) ->
         return Detail(case)
     await _write(change, case, decision, command.comment)
     return await detail(change.tx, command.deployment_id, Depth.ALONE)
+
+
+async def _open(change: Change, deployment_id: UUID, etag: str, verb: str) -> Examined | None:
+    """Hold a deployment that waits for decisions; None if its time was over, which ends it.
+
+    The caller is told so once that is stored.
+    """
+    pair = await moves.hold(change, deployment_id)
+    await moves.hold_gates(change, pair, deployment_id, [change.actor.user_id])
+    case = await examine.deployment(change.tx, deployment_id)
+    moves.check_etag(case.dossier, etag)
+    if not case.waits:
+        raise _too_late(case, case.status, verb)
+    if case.overdue:
+        await expire(change, case)
+        change.refuse(_too_late(case, DeploymentStatus.EXPIRED, verb))
+        return None
+    return case
 
 
 async def _write(change: Change, case: Examined, decision: Decision, comment: str) -> None:

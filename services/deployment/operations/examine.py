@@ -108,6 +108,14 @@ class Examined:
         return len(approvals.counted(self.approval, self.asked_at))
 
     @property
+    def deadline(self) -> datetime | None:
+        """When its present status ends by itself."""
+        if not self.waits:
+            return self.dossier.deadline
+        ends = [end for end in (self.decide_by, self.dossier.start_by) if end is not None]
+        return min(ends, default=None)
+
+    @property
     def decide_by(self) -> datetime | None:
         """Until when it must be decided."""
         if not self.waits:

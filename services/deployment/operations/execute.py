@@ -1,9 +1,10 @@
 """Running a deployment: admitting it through its gates, finishing and cancelling it."""
 
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from services.deployment.operations import decide, endings, examine, moves
+from services.deployment.operations import claims, decide, endings, examine, moves
 from services.deployment.operations.details import Depth, Detail, detail
 from services.deployment.operations.endings import Ending
 from services.deployment.operations.examine import Examined
@@ -16,7 +17,7 @@ from services.deployment.rules.lifecycle import (
     advance,
     cancel_action,
 )
-from services.deployment.store import children
+from services.deployment.store import children, leases
 from services.deployment.store.locks import Pair
 from shared.errors import NotPermitted, StagesDriveDeployment
 from shared.identity.actor import Actor, Role
@@ -29,6 +30,7 @@ class Start:
 
     deployment_id: UUID
     etag: str = ""
+    lease_token: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Finish:
     failure: FailureClass | None
     reason: str = ""
     etag: str = ""
+    lease_token: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +57,30 @@ async def start(change: Change, command: Start) -> Detail:
     """Start a deployment: every gate is checked now, and this check decides."""
     case = await moves.open_for_change(change, command.deployment_id, command.etag)
     await _check_driven_by_calls(change, case)
+    if await claims.driver(change, case, command.lease_token) is None:
+        return Detail(case)
     _advance(case, Action.START)
-    if not await admit(change, case):
+    admitted = await admit(change, case)
+    if admitted is None:
         return Detail(case)
     await moves.move(
         change,
-        case.dossier,
-        _advance(case, Action.START),
+        admitted.dossier,
+        _advance(admitted, Action.START),
         "start",
+        policy=admitted.approval.policy,
         started_at=change.now,
         touched_at=change.now,
     )
     return await detail(change.tx, command.deployment_id, Depth.ALONE)
 
 
-async def admit(change: Change, case: Examined) -> bool:
+async def admit(change: Change, case: Examined) -> Examined | None:
     """Check every gate of a waiting deployment, of which nothing can change until the commit.
 
-    Raises SlotTaken or GateUnsatisfied. Returns False when it turns out that the deployment has
-    ended by now, outdated or expired: that is stored, and the call answers with the refusal.
+    Returns it as it was let through. Raises SlotTaken or GateUnsatisfied. None when it turns out
+    that the deployment has ended by now, outdated or expired: that is stored, and the call answers
+    with the refusal.
     """
     dossier = case.dossier
     pair = Pair(dossier.service_id, dossier.environment_id, dossier.release_id, change.now)
@@ -82,10 +90,10 @@ async def admit(change: Change, case: Examined) -> bool:
     if ending is not None:
         await _end(change, ending)
         change.refuse(ending.refusal)
-        return False
+        return None
     gates.check_start(case.gates, case.answers)
     change.now = max(change.now, case.dossier.moment)  # what let it start held from then on
-    return True
+    return case
 
 
 async def _end(change: Change, ending: Ending) -> None:
@@ -106,9 +114,11 @@ async def finish(change: Change, command: Finish) -> Detail:
     """End a running deployment without stages."""
     case = await moves.open_for_change(change, command.deployment_id, command.etag)
     await _check_driven_by_calls(change, case)
+    if await claims.driver(change, case, command.lease_token) is None:
+        return Detail(case)
     if command.failure is None:
         to = _advance(case, Action.COMPLETE)
-        values = {}
+        values: dict[str, Any] = {}
     else:
         to = _advance(case, Action.FAIL)
         values = {"failure_cause": FailureCause.REPORTED, "failure_class": command.failure}
@@ -125,16 +135,22 @@ async def finish(change: Change, command: Finish) -> Detail:
 
 
 async def cancel(change: Change, command: Cancel) -> Detail:
-    """Stop a deployment: one's own, or as a lead or admin any."""
+    """Stop a deployment: one's own, or as a lead or admin any.
+
+    An executor that drives it is asked first.
+    """
     case = await moves.open_for_change(change, command.deployment_id, command.etag)
     _check_may_cancel(case, change.actor)
-    to = _advance(case, cancel_action(case.status, claimed=False))
+    lease = await leases.held(change.tx, command.deployment_id)
+    claimed = lease is not None and not lease.is_over(change.now)
+    to = _advance(case, cancel_action(case.status, claimed=claimed))
     await moves.move(
         change,
         case.dossier,
         to,
         "cancel",
         details={"reason": command.reason},
+        policy=case.approval.policy,
         status_reason=command.reason,
     )
     return await detail(change.tx, command.deployment_id, Depth.ALONE)

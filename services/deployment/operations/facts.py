@@ -154,7 +154,7 @@ def waiting(dossier: Dossier) -> Deployed:
 
 def pipeline(rows: Iterable[StageRow]) -> list[Stage]:
     """Return the stages of a deployment."""
-    return [Stage(row.name, StageStatus(row.status)) for row in rows]
+    return [Stage(row.name, StageStatus(row.status), row.attempt) for row in rows]
 
 
 def _deployed(row: HistoryRow, strict: frozenset[str]) -> Deployed:

@@ -1,7 +1,7 @@
 """Reads: single things by id, and lists by filters that name things as callers write them."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import UUID
 
@@ -9,8 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.deployment.operations import examine
 from services.deployment.operations.details import Detail
-from services.deployment.store import children, dossiers, references
+from services.deployment.rules.outputs import SHOWN
+from services.deployment.store import children, dossiers, outputs, references
 from services.deployment.store.children import (
+    ApprovalFilter,
     ApprovalRow,
     MetricRow,
     RollbackFilter,
@@ -18,6 +20,7 @@ from services.deployment.store.children import (
     StageRow,
 )
 from services.deployment.store.dossiers import DeploymentFilter
+from services.deployment.store.fields import ANYTHING, Expressions, read_in_order
 from services.deployment.store.references import Named, NamedRelease
 from shared.db.engine import Database
 from shared.db.keyset import Page, PageRequest
@@ -37,6 +40,7 @@ class DeploymentsQuery:
     deployed_by: str = ""
     status: str | None = None
     kind: str | None = None
+    asked: Expressions = ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class ApprovalsQuery:
     deployment_id: UUID | None = None
     approver: str = ""
     status: str | None = None
+    asked: Expressions = ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,11 @@ class RollbacksQuery:
     service: str = ""
     environment: str = ""
     status: str | None = None
+    asked: Expressions = ANYTHING
 
 
 async def deployments(db: Database, query: DeploymentsQuery) -> Page[Detail]:
-    """List deployments, the newest request first."""
+    """List deployments; raises ResourceNotFound and ExpressionInvalid."""
     async with db.snapshot() as tx:
         chosen = DeploymentFilter(
             service_id=await _id(references.service, tx, query.service),
@@ -71,7 +77,8 @@ async def deployments(db: Database, query: DeploymentsQuery) -> Page[Detail]:
             status=query.status,
             kind=query.kind,
         )
-        found = await dossiers.newest_first(tx, query.page, chosen)
+        await read_in_order(tx)
+        found = await dossiers.listed(tx, query.page, chosen, query.asked)
         cases = await examine.several(tx, found.entries)
         return Page(tuple(Detail(case) for case in cases), found.last)
 
@@ -82,16 +89,16 @@ async def approval(db: Database, approval_id: UUID) -> ApprovalRow:
 
 
 async def approvals(db: Database, query: ApprovalsQuery) -> Page[ApprovalRow]:
-    """List approvals, newest first."""
+    """List approvals; raises ResourceNotFound and ExpressionInvalid."""
     async with db.snapshot() as tx:
         await _check_deployment(tx, query.deployment_id)
-        return await children.approval_page(
-            tx,
-            query.page,
+        chosen = ApprovalFilter(
             deployment_id=query.deployment_id,
             approver_id=await _id(references.user, tx, query.approver),
             status=query.status,
         )
+        await read_in_order(tx)
+        return await children.approval_page(tx, query.page, chosen, query.asked)
 
 
 async def rollback(db: Database, rollback_id: UUID) -> RollbackRow:
@@ -100,7 +107,7 @@ async def rollback(db: Database, rollback_id: UUID) -> RollbackRow:
 
 
 async def rollbacks(db: Database, query: RollbacksQuery) -> Page[RollbackRow]:
-    """List rollbacks, newest first."""
+    """List rollbacks; raises ResourceNotFound and ExpressionInvalid."""
     async with db.snapshot() as tx:
         await _check_deployment(tx, query.deployment_id)
         chosen = RollbackFilter(
@@ -109,12 +116,21 @@ async def rollbacks(db: Database, query: RollbacksQuery) -> Page[RollbackRow]:
             environment_id=await _id(references.environment, tx, query.environment),
             status=query.status,
         )
-        return await children.rollback_page(tx, query.page, chosen)
+        await read_in_order(tx)
+        return await children.rollback_page(tx, query.page, chosen, query.asked)
 
 
 async def stage(db: Database, stage_id: UUID) -> StageRow:
-    """Return one stage; raises ResourceNotFound."""
-    return await _found(db, children.stage, "pipeline stage", stage_id)
+    """Return one stage, with more of its output; raises ResourceNotFound."""
+    return await _found(db, _stage, "pipeline stage", stage_id)
+
+
+async def _stage(tx: AsyncConnection, stage_id: UUID) -> StageRow | None:
+    found = await children.stage(tx, stage_id)
+    if found is None or len(found.output.encode()) >= found.printed:
+        return found
+    shown = await outputs.end_of(tx, stage_id, found.attempt, SHOWN)
+    return replace(found, output=shown)
 
 
 async def stages(db: Database, page: PageRequest, deployment_id: UUID) -> Page[StageRow]:

@@ -4,19 +4,22 @@ Every change of a deployment raises its version once and records one event for t
 """
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from services.deployment.operations import examine
+from services.deployment.operations import examine, outputs
 from services.deployment.operations.examine import Examined
 from services.deployment.rules.lifecycle import (
     FINAL,
+    HOLDS_SLOT,
     OPEN,
     DeploymentKind,
     DeploymentStatus,
-    allowed_actions,
+    on_request,
 )
-from services.deployment.store import locks, writing
+from services.deployment.rules.policy import Policy
+from services.deployment.store import attempts, leases, locks, writing
 from services.deployment.store.locks import Pair
 from shared.errors import EtagMismatch, IllegalTransition, ResourceNotFound
 from shared.outbox.change import Change
@@ -89,41 +92,87 @@ def not_now(
         subject=f"Deployment {deployment_id}",
         status=status,
         action=action,
-        allowed=", ".join(allowed_actions(status, touched=touched)) or "nothing",
+        allowed=on_request(status, touched=touched),
         **facts,  # type: ignore[arg-type]
     )
 
 
-async def move(
+async def move(  # noqa: PLR0913  (what it was, what it becomes, and what is told of it)
     change: Change,
     subject: Subject,
     to: DeploymentStatus,
     action: str,
     *,
     details: Mapping[str, Any] | None = None,
+    policy: Policy | None = None,
     **values: Any,  # noqa: ANN401  (columns of deployments)
 ) -> None:
     """Write one new version of a deployment, with all that follows from its new status.
 
-    Leaving `pending` ends the questions nobody answered. Ending aborts what is open of the
-    pipeline, sets the end and ends the rollback it carries out; completing gives it the next
-    number among the completions of its pair.
+    Leaving `pending` ends the questions nobody answered. Entering a status that the `policy`
+    bounds, which must be given then, sets when it ends by itself. Pausing ends the lease. Ending
+    ends it as well, aborts what is open of the pipeline, sets the end and ends the rollback it
+    carries out; completing gives it the next number among the completions of its pair.
     """
     before = DeploymentStatus(subject.status)
     values["status"] = to
     ends = before in OPEN and to in FINAL
+    if to is not before:
+        values["deadline"] = _deadline(change, to, policy)
     if ends:
         values.setdefault("completed_at", change.now)
     completes = to is DeploymentStatus.COMPLETED and ends
     version = await writing.change_deployment(change.tx, subject, values, completes=completes)
     if before is DeploymentStatus.PENDING and to is not DeploymentStatus.PENDING:
         await writing.close_questions(change.tx, subject.id)
+    printed: Mapping[str, Any] = {}
+    executor = None
+    if ends or to is DeploymentStatus.PAUSED:
+        executor = await leases.end(change.tx, subject.id)
     if ends:
-        await writing.abort_open_stages(change.tx, subject.id, change.now)
+        aborted = await writing.abort_open_stages(change.tx, subject.id, change.now)
+        printed = await outputs.sealed_aborted(change.tx, aborted)
+        await attempts.cut_short(change.tx, subject.id, change.now, account(change))
     if ends and subject.kind == DeploymentKind.ROLLBACK:
         await writing.end_rollback(change.tx, subject.id, completed=completes, now=change.now)
-    statuses = {"before": {"status": before}, "after": {"status": to}}
-    record(change, subject, version, action, {**statuses, **(details or {})})
+    seen: dict[str, dict[str, Any]] = {"before": {"status": before}, "after": {"status": to}}
+    if executor is not None:
+        seen["before"]["executor"] = executor
+        seen["after"]["executor"] = None
+    record(change, subject, version, action, {**seen, **(details or {}), **printed})
+
+
+async def hand_over(
+    change: Change,
+    case: Examined,
+    action: str,
+    executors: tuple[str | None, str | None],
+    details: Mapping[str, Any],
+) -> None:
+    """Write the version in which the executor of a deployment changes, and nothing else."""
+    status = case.status
+    before, after = executors
+    seen = {
+        "before": {"status": status, "executor": before},
+        "after": {"status": status, "executor": after},
+    }
+    await move(change, case.dossier, status, action, details={**seen, **details})
+
+
+def account(change: Change) -> UUID | None:
+    """Return the account that makes a change, None when time does."""
+    return None if change.call.actor is None else change.call.actor.user_id
+
+
+def _deadline(change: Change, to: DeploymentStatus, policy: Policy | None) -> datetime | None:
+    """Return when `to` ends by itself if it is entered now."""
+    if to not in HOLDS_SLOT:
+        return None
+    if policy is None:
+        message = f"{to} has a bound, so its policy must be known"
+        raise ValueError(message)
+    limit = policy.limit(to)
+    return None if limit is None else change.now + limit
 
 
 def record(

@@ -15,7 +15,7 @@ from services.deployment.rules.gates import GateAnswer
 from services.deployment.rules.lifecycle import DeploymentKind, DeploymentStatus, advance
 from services.deployment.rules.rollback import Plan, plan
 from services.deployment.rules.targets import Place, Wish
-from services.deployment.store import dossiers, histories, locks, references
+from services.deployment.store import dossiers, histories, leases, locks, references
 from services.deployment.store.histories import HistoryRow
 from services.deployment.store.locks import Pair, ReleaseRow
 from shared.db.engine import Database
@@ -32,6 +32,7 @@ class RollBack:
     reason: str = ""
     target_release: str = ""
     preempt: bool = False
+    cross_irreversible: bool = False
     etag: str = ""
 
 
@@ -65,7 +66,14 @@ async def wish(tx: AsyncConnection, command: RollBack, actor: Actor) -> Wish:
         role=actor.role,
         target_release=target,
         preempt=command.preempt,
+        cross_irreversible=command.cross_irreversible,
     )
+
+
+async def knowing_the_holder(tx: AsyncConnection, wanted: Wish, pair: Pair) -> Wish:
+    """Return the wish with what decides how the holder of the slot stops."""
+    claimed = await leases.holder_is_claimed(tx, pair.service_id, pair.environment_id, pair.moment)
+    return replace(wanted, holder_claimed=claimed)
 
 
 async def read(tx: AsyncConnection, pair: Pair, target: UUID | None, *, hold: bool) -> History:
@@ -123,6 +131,7 @@ async def look(db: Database, command: RollBack, actor: Actor) -> Planned:
         pair = await locks.pair_of(tx, command.deployment_id)
         if pair is None:
             raise ResourceNotFound(resource_type="deployment", resource=command.deployment_id)
+        wanted = await knowing_the_holder(tx, wanted, pair)
         history = await read(tx, pair, wanted.target_release, hold=False)
         planned = plan(history.place, wanted, pair.moment)
         new = carrier(history, planned, new_id(), actor)

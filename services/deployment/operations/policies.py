@@ -40,6 +40,7 @@ _READERS: Final[Mapping[str, tuple[str, Callable[[Any], object]]]] = {
     "in_progress_limit_seconds": ("in_progress_limit", _seconds),
     "paused_limit_seconds": ("paused_limit", _seconds),
     "cancel_timeout_seconds": ("cancel_timeout", _seconds),
+    "stage_limit_seconds": ("stage_limit", _seconds),
     "queue": ("queue", QueueMode),
 }
 

@@ -35,6 +35,7 @@ async def execute(change: Change, command: RollBack) -> RolledBack:
     """Roll a deployment back: everything that follows at once, and the deployment that does it."""
     wish = await planning.wish(change.tx, command, change.actor)
     held = await moves.hold(change, command.deployment_id)
+    wish = await planning.knowing_the_holder(change.tx, wish, held)
     pair = await planning.read(change.tx, held, wish.target_release, hold=True)
     moves.check_etag(pair.rows[command.deployment_id], command.etag)
     planned = plan(pair.place, wish, change.now)
@@ -62,9 +63,10 @@ async def execute(change: Change, command: RollBack) -> RolledBack:
 
 
 async def _make_room(change: Change, pair: History, planned: Plan, carrier_id: UUID) -> None:
-    """Stop whoever holds the slot; the subject itself is undone in one step later."""
+    """Stop whoever holds the slot; a subject that nobody drives is undone in one step later."""
     preempts = planned.preempts
-    if preempts is None or preempts.holder.id == planned.subject.id:
+    subject_too = preempts is not None and preempts.holder.id == planned.subject.id
+    if preempts is None or (subject_too and not planned.subject_waits):
         return
     await moves.move(
         change,
@@ -72,6 +74,7 @@ async def _make_room(change: Change, pair: History, planned: Plan, carrier_id: U
         advance(preempts.holder.status, preempts.action),
         "cancel",
         details={"preempted_by": carrier_id},
+        policy=pair.place.policy,
         status_reason="A rollback took its place.",
     )
 
@@ -134,6 +137,7 @@ def _record_carrier(change: Change, carrier: Detail, planned: Plan, reason: str)
         "rollback_of": planned.rollback_of,
         "from_release": f"{dossier.service}@{planned.subject.version}",
         "unproven": planned.unproven,
+        "crosses_irreversible": planned.crosses,
         "stages": [stage.name for stage in carrier.stages if stage.status == "pending"],
         "requesters": dossier.requesters,
     }

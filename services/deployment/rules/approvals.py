@@ -127,15 +127,16 @@ def may_decide(person: Person, facts: ApprovalFacts) -> str | None:
     """
     policy = facts.policy
     if person.kind is not ActorKind.PERSON:
-        return "service accounts never approve"
+        return "service accounts never approve; a person has to"
     if not person.active:
         return "the account is not active"
     if person.role < max(policy.minimum_role, Role.DEVELOPER):
         return f"approvers need the role {policy.minimum_role.stored} or higher"
     if person.id in facts.requester and not policy.requester_may_approve:
-        return "whoever is behind a request does not approve it"
+        return "whoever is behind a request does not approve it; somebody else has to"
     if person.id in facts.authors and not policy.author_may_approve:
-        return f"whoever is behind a release does not approve it for {facts.environment}"
+        place = facts.environment
+        return f"whoever is behind a release does not approve it for {place}; others have to"
     return None
 
 

@@ -98,8 +98,13 @@ class Occurrence:
     end: datetime
 
 
+@lru_cache(maxsize=4096)
 def covering(timing: Timing, moment: datetime) -> Occurrence | None:
-    """Return the occurrence that holds a moment, of several the one that ends last."""
+    """Return the occurrence that holds a moment, of several the one that ends last.
+
+    It is kept for a while: windows of different teams often have the same hours, and a board asks
+    about all of them at one moment.
+    """
     for occurrences in _backwards(timing, moment):
         # Later ones never end earlier, so the last one that has begun decides.
         if begun := bisect_right(occurrences, moment, key=_start):
@@ -108,6 +113,7 @@ def covering(timing: Timing, moment: datetime) -> Occurrence | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def following(timing: Timing, after: datetime) -> Occurrence | None:
     """Return the first occurrence that starts later than a moment, if any within `SEARCHED`."""
     for occurrences in _forwards(timing, after):

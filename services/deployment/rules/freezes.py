@@ -6,7 +6,7 @@ not name them, and cancelling is never asked about.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -55,7 +55,8 @@ class Window:
 
     It says nothing before `valid_from`, from `valid_until` on, and when `archived`: occurrences
     are cut there, and an ALLOW window does not demand to be open. An ALLOW window whose schedule
-    is used up while it is valid goes on demanding it.
+    is used up while it is valid goes on demanding it. `timing` is when it applies, apart from its
+    validity.
     """
 
     id: UUID
@@ -74,11 +75,12 @@ class Window:
     valid_until: datetime | None = None
     exceptions: frozenset[date | datetime] = frozenset()
     archived: bool = False
+    timing: Timing = field(init=False, repr=False, compare=False)
 
-    @property
-    def timing(self) -> Timing:
-        """Return when it applies, apart from its validity."""
-        return Timing(self.schedule, self.time_zone, self.exceptions)
+    def __post_init__(self) -> None:
+        """Make the timing, which is asked about again and again, once."""
+        made = Timing(self.schedule, self.time_zone, self.exceptions)
+        object.__setattr__(self, "timing", made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,11 @@ def next_start(window: Window, after: datetime) -> datetime | None:
 
 def judge(windows: Iterable[Window], subject: Subject, now: datetime) -> Freeze:
     """Say whether a subject may start now, what forbids it, and when it may."""
-    covering_it = tuple(window for window in windows if matches(window, subject))
+    return standing(tuple(window for window in windows if matches(window, subject)), now)
+
+
+def standing(covering_it: tuple[Window, ...], now: datetime) -> Freeze:
+    """Say what windows that cover a subject say of it together."""
     holds = _holds(covering_it, now)
     if not holds:
         why = "no freeze is in force" if covering_it else "no freeze window covers this"
@@ -197,8 +203,10 @@ def _opening(windows: tuple[Window, ...], now: datetime) -> tuple[datetime | Non
     """Step from boundary to boundary; return the opening, and how far the search went.
 
     Each step goes to a moment before which nothing can open: past every DENY window that applies,
-    else to the first moment at which an ALLOW window opens or ceases to demand it.
+    else to the first moment at which an ALLOW window opens or ceases to demand it. Windows that
+    always say the same, such as those of several teams about the same holidays, are asked once.
     """
+    windows = tuple({_times(window): window for window in windows}.values())
     moment = now
     for _ in range(MOST_STEPS):
         holds = _holds(windows, moment)
@@ -211,6 +219,11 @@ def _opening(windows: tuple[Window, ...], now: datetime) -> tuple[datetime | Non
             return None, now + HORIZON
         moment = following_moment
     return None, moment
+
+
+def _times(window: Window) -> tuple[object, ...]:
+    """Return what it depends on when a window forbids."""
+    return window.kind, window.timing, window.valid_from, window.valid_until, window.archived
 
 
 def _holds(windows: tuple[Window, ...], moment: datetime) -> tuple[Hold, ...]:
@@ -245,6 +258,8 @@ def _next_opening(windows: tuple[Window, ...], moment: datetime) -> datetime | N
 
 
 def _cut(window: Window, found: Occurrence) -> Occurrence:
+    if window.valid_from is None and window.valid_until is None:
+        return found
     start = max(found.start, window.valid_from or found.start)
     return Occurrence(start, min(found.end, window.valid_until or found.end))
 

@@ -5,8 +5,8 @@ after what: `touched_seq` and `completed_seq` rise in the transactions that touc
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from services.deployment.rules.lifecycle import (
@@ -19,9 +19,8 @@ from services.deployment.rules.lifecycle import (
 from shared.errors import DeploymentExists
 
 
-@dataclass(frozen=True, slots=True)
-class Deployed:
-    """One deployment of the pair.
+class Deployed(NamedTuple):
+    """One deployment of the pair, a tuple because a board has thousands of them.
 
     `completed_seq` stays when a completed deployment is rolled back. `touched_seq` is any number
     that rises in the order in which deployments reached the environment (one slot makes that an
@@ -40,6 +39,7 @@ class Deployed:
     failure_class: FailureClass | None = None
     rollback_of: UUID | None = None
     strict_omitted: bool = False
+    started_at: datetime | None = None
 
     @property
     def ever_completed(self) -> bool:
@@ -55,8 +55,8 @@ def completions(history: Iterable[Deployed]) -> list[Deployed]:
 
 def live(history: Iterable[Deployed]) -> Deployed | None:
     """Return the newest completed deployment that was not rolled back."""
-    done = completions(history)
-    return next((d for d in done if d.status is DeploymentStatus.COMPLETED), None)
+    done = [entry for entry in history if entry.status is DeploymentStatus.COMPLETED]
+    return max(done, key=lambda entry: entry.completed_seq or 0, default=None)
 
 
 def latest_touched(history: Iterable[Deployed]) -> Deployed | None:

@@ -66,12 +66,13 @@ class FailureClass(StrEnum):
 
 
 class FailureCause(StrEnum):
-    """What ended a failed deployment; `REPORTED` is what FinishDeployment says."""
+    """What ended a failed deployment; `REPORTED` is what somebody says who ends it."""
 
     STAGE_FAILED = "stage_failed"
     REPORTED = "reported"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     EXECUTOR_LOST = "executor_lost"
+    STAGE_TIMEOUT = "stage_timeout"
 
     @property
     def usual_class(self) -> FailureClass:
@@ -120,6 +121,21 @@ WHEN_OVERDUE: Final[Mapping[DeploymentStatus, Action]] = MappingProxyType(
 """What ends a wait whose deadline has passed; every status that is not final has such an end."""
 
 
+_ON_REQUEST: Final[Mapping[Action, tuple[str, ...]]] = MappingProxyType(
+    {
+        _A.START: ("start",),
+        _A.RESUME: ("retry", "ignore"),
+        _A.COMPLETE: ("complete",),
+        _A.FAIL: ("fail",),
+        _A.CANCEL: ("cancel",),
+        _A.CONFIRM_CANCELLED: ("confirm_cancelled",),
+        _A.REJECT: ("reject",),
+        _A.ROLL_BACK: ("roll_back",),
+    }
+)
+"""What a call can do. A stage pauses, time expires, and cancelling asks first where it must."""
+
+
 def allowed_actions(status: DeploymentStatus, *, touched: bool = True) -> tuple[Action, ...]:
     """Return what may be done in `status`, in the order of `Action`."""
     return tuple(
@@ -128,6 +144,16 @@ def allowed_actions(status: DeploymentStatus, *, touched: bool = True) -> tuple[
         if (status, action) in TRANSITIONS
         and (touched or action is not Action.ROLL_BACK or status is not _S.CANCELLED)
     )
+
+
+def on_request(status: DeploymentStatus, *, touched: bool = True) -> str:
+    """Say in words what somebody can ask for in `status`; the rest happens by itself."""
+    words = (
+        word
+        for action in allowed_actions(status, touched=touched)
+        for word in _ON_REQUEST.get(action, ())
+    )
+    return ", ".join(words) or "nothing"
 
 
 def advance(
@@ -142,11 +168,9 @@ def advance(
     `touched` says whether the deployment reached its environment: a cancelled one that did not
     left nothing to roll back. `subject` begins the error's sentence.
     """
-    allowed = allowed_actions(status, touched=touched)
-    if action not in allowed:
-        raise IllegalTransition(
-            subject=subject, status=status, action=action, allowed=", ".join(allowed) or "nothing"
-        )
+    if action not in allowed_actions(status, touched=touched):
+        allowed = on_request(status, touched=touched)
+        raise IllegalTransition(subject=subject, status=status, action=action, allowed=allowed)
     return TRANSITIONS[status, action]
 
 

@@ -49,7 +49,8 @@ class Policy:
     them. `decide_within` bounds the wait for decisions and `valid_for` the life of each one; None
     is no bound. `stable_after` is how long a release must have been live to be chosen silently as
     a rollback target, `explicit_target_role` who may name another. Strict stages can be neither
-    skipped nor ignored. `since` is when this version took effect, None for version 0, the default.
+    skipped nor ignored. `stage_limit` bounds each run of a stage; None is no bound but that of the
+    deployment. `since` is when this version took effect, None for version 0, the default.
     """
 
     version: int = 0
@@ -69,6 +70,7 @@ class Policy:
     in_progress_limit: timedelta = timedelta(hours=24)
     paused_limit: timedelta = timedelta(hours=72)
     cancel_timeout: timedelta = timedelta(minutes=5)
+    stage_limit: timedelta | None = None
     queue: QueueMode = QueueMode.SUPERSEDE
 
     def asks_the_same(self, other: "Policy") -> bool:

@@ -1,19 +1,14 @@
-"""The life of a release, and what it is in one environment.
+"""The life of a release: the last thing that happened to it anywhere.
 
-The stored status is the last thing that happened to the release anywhere. Decisions about an
-environment use `state_in`, which is derived from the deployments there. What publishing asks for is
-decided where releases are published, in the catalog.
+What publishing and abandoning ask for is decided where that is done, in the catalog.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
-from uuid import UUID
 
-from services.deployment.rules.history import Deployed, live
-from services.deployment.rules.lifecycle import HOLDS_SLOT, DeploymentStatus
-from shared.errors import IllegalTransition, ReleaseInUse
+from shared.errors import IllegalTransition
 
 
 class ReleaseStatus(StrEnum):
@@ -33,17 +28,6 @@ class ReleaseAction(StrEnum):
     PROMOTE = "promote"
     ROLL_BACK = "roll_back"
     ABANDON = "abandon"
-
-
-class ReleaseState(StrEnum):
-    """What a release is in one environment; of several that are true, the first stands."""
-
-    BAD = "bad"
-    DEPLOYING = "deploying"
-    LIVE = "live"
-    ROLLED_BACK = "rolled_back"
-    PREVIOUS = "previous"
-    NEVER = "never"
 
 
 _S = ReleaseStatus
@@ -82,36 +66,3 @@ def advance(status: ReleaseStatus, action: ReleaseAction, *, release: str) -> Re
             allowed=", ".join(allowed) or "nothing",
         )
     return TRANSITIONS[status, action]
-
-
-def abandon(
-    status: ReleaseStatus, states: Mapping[str, ReleaseState], *, release: str
-) -> ReleaseStatus:
-    """Return the status after abandoning; `states` is what the release is in each environment.
-
-    Raises IllegalTransition, or ReleaseInUse while it is live or running somewhere. Pass states
-    derived without the bad marks, which would hide that a release is live.
-    """
-    after = advance(status, ReleaseAction.ABANDON, release=release)
-    for environment, state in states.items():
-        if state in (ReleaseState.LIVE, ReleaseState.DEPLOYING):
-            raise ReleaseInUse(release=release, use=state, environment=environment)
-    return after
-
-
-def state_in(history: Sequence[Deployed], release_id: UUID, *, bad: bool) -> ReleaseState:
-    """Return what a release is in the environment that `history` tells about."""
-    mine = [entry for entry in history if entry.release_id == release_id]
-    current = live(history)
-    if bad:
-        return ReleaseState.BAD
-    if any(entry.status in HOLDS_SLOT for entry in mine):
-        return ReleaseState.DEPLOYING
-    if current is not None and current.release_id == release_id:
-        return ReleaseState.LIVE
-    newest = max(mine, key=lambda entry: entry.completed_seq or 0, default=None)
-    if newest is None or not any(entry.ever_completed for entry in mine):
-        undone = any(entry.status is DeploymentStatus.ROLLED_BACK for entry in mine)
-        return ReleaseState.ROLLED_BACK if undone else ReleaseState.NEVER
-    undone = newest.status is DeploymentStatus.ROLLED_BACK
-    return ReleaseState.ROLLED_BACK if undone else ReleaseState.PREVIOUS

@@ -24,7 +24,7 @@ from services.deployment.rules.lifecycle import (
     cancel_action,
 )
 from services.deployment.rules.releases import ReleaseStatus
-from services.deployment.rules.targets import Place, Wish, check_reversible, choose
+from services.deployment.rules.targets import Place, Wish, choose, crossed
 from shared.errors import (
     NothingDeployed,
     ResourceNotFound,
@@ -50,7 +50,8 @@ class Plan:
     first (`subject_waits`), when it has. `release_rolled_back` sets the status of the subject's
     release, `marks_bad` marks it bad here, and the waiting deployments `supersedes` end.
     `rollback_of` is the deployment that is undone in the end: the subject, or what an unsuccessful
-    rollback was to undo. `unproven` warns that the target would not have counted as stable.
+    rollback was to undo. `unproven` warns that the target would not have counted as stable, and
+    `crosses` has the versions of irreversible releases that are undone all the same.
     """
 
     subject: Deployed
@@ -64,6 +65,7 @@ class Plan:
     preempts: Preemption | None
     subject_waits: bool
     passed_over: tuple[Candidate, ...]
+    crosses: tuple[str, ...]
 
 
 def plan(place: Place, wish: Wish, now: datetime) -> Plan:
@@ -84,7 +86,7 @@ def plan(place: Place, wish: Wish, now: datetime) -> Plan:
     retried = subject.kind is DeploymentKind.ROLLBACK and not subject.ever_completed
     choice = choose(place, wish, subject, now, retried=retried)
     target = choice.target
-    check_reversible(place, wish, target)
+    crosses = crossed(place, wish, target)
     same = target.release_id == subject.release_id
     counts = not retried and not same
     blamed = subject.ever_completed or subject.failure_class is FailureClass.FAILED
@@ -101,6 +103,7 @@ def plan(place: Place, wish: Wish, now: datetime) -> Plan:
         preempts=preempts,
         subject_waits=waits,
         passed_over=choice.passed_over,
+        crosses=crosses,
     )
 
 
@@ -112,11 +115,11 @@ def _subject(place: Place, wish: Wish) -> Deployed:
         raise ResourceNotFound(resource_type="deployment", resource=wish.subject)
     if found.touched_seq is None or latest is None:
         runs = live(place.history)
-        running = "Nothing has completed there."
+        running = "Nothing has completed there, so there is nothing to undo."
         if runs is not None:
             running = (
                 f"{place.service} {runs.version} runs there, by deployment {runs.id}; roll that one"
-                " back instead."
+                " back with ExecuteRollback instead."
             )
         raise NothingDeployed(deployment=found.id, environment=place.environment, running=running)
     going_on = open_rollback(place.history)

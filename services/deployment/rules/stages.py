@@ -15,7 +15,7 @@ from services.deployment.rules.lifecycle import (
     DeploymentKind,
     DeploymentStatus,
     advance,
-    allowed_actions,
+    on_request,
 )
 from services.deployment.rules.policy import OnFailure
 from shared.errors import (
@@ -105,6 +105,11 @@ def pipeline_of(kind: DeploymentKind) -> tuple[Stage, ...]:
     return tuple(Stage(name) for name in PIPELINE)
 
 
+def is_repeat(pipeline: Sequence[Stage], name: str, to: StageStatus) -> bool:
+    """Say whether a report tells nothing new: the result that a stage has, or that it waits."""
+    return to is _find(pipeline, name).status and to in RESULTS | {_S.PENDING}
+
+
 def report(
     pipeline: Sequence[Stage],
     name: str,
@@ -119,7 +124,7 @@ def report(
     Raises ResourceNotFound, StageResultFinal, StageOutOfOrder or IllegalTransition.
     """
     stage = _find(pipeline, name)
-    if to is stage.status and to in RESULTS | {_S.PENDING}:
+    if is_repeat(pipeline, name, to):
         return StageDecision(stage, deployment, changed=False)
     if stage.status is _S.COMPLETED or (stage.status is _S.FAILED and to is not _S.IN_PROGRESS):
         raise StageResultFinal(stage=name, status=stage.status)
@@ -273,7 +278,7 @@ def _refuse_update(deployment: DeploymentStatus, name: str) -> NoReturn:
         subject="The deployment",
         status=deployment,
         action=f"updating stage {name}",
-        allowed=", ".join(allowed_actions(deployment)) or "nothing",
+        allowed=on_request(deployment),
     )
 
 

@@ -45,7 +45,7 @@ class Wish:
     """What is asked: undo `subject`, going to `target_release` if one is named.
 
     `preempt` cancels whatever holds the slot; `holder_claimed` says that an executor must confirm
-    that. `cross_irreversible` is a recorded override. `role` is the caller's.
+    that. `cross_irreversible` is an override, which is recorded. `role` is the caller's.
     """
 
     subject: UUID
@@ -97,18 +97,27 @@ def choose(place: Place, wish: Wish, subject: Deployed, now: datetime, *, retrie
     )
 
 
-def check_reversible(place: Place, wish: Wish, target: Deployed) -> None:
-    """Refuse to cross a release flagged irreversible that reached the environment since `target`.
+def crossed(place: Place, wish: Wish, target: Deployed) -> tuple[str, ...]:
+    """Return the irreversible releases that reached the environment since `target`, the last first.
 
-    One that failed on its way counts too: its migration may have run.
+    One that failed on its way counts too: its migration may have run. Raises RollbackBlocked
+    unless it is wished to cross them, and NotPermitted for whoever may not wish that.
     """
-    if wish.cross_irreversible:
-        return
-    for entry in place.history:
-        crossed = (entry.touched_seq or 0) > (target.touched_seq or 0)
-        release = place.releases[entry.release_id]
-        if crossed and entry.release_id != target.release_id and release.irreversible:
-            raise RollbackBlocked(release=release.version)
+    since = (
+        place.releases[entry.release_id]
+        for entry in sorted(place.history, key=lambda entry: entry.touched_seq or 0, reverse=True)
+        if (entry.touched_seq or 0) > (target.touched_seq or 0)
+        and entry.release_id != target.release_id
+    )
+    found = tuple(dict.fromkeys(release.version for release in since if release.irreversible))
+    if found and not wish.cross_irreversible:
+        raise RollbackBlocked(release=found[0])
+    if found and wish.role < Role.LEAD:
+        raise NotPermitted(
+            action=f"go back from {found[0]}, which is irreversible",
+            because="that needs a lead or an admin, who calls with cross_irreversible and a reason",
+        )
+    return found
 
 
 def _before(

@@ -14,7 +14,7 @@ from services.deployment.operations import (
 from services.deployment.operations import (
     request as requests,
 )
-from services.deployment.servicer.rpcs import Context, Rpcs
+from shared.outbox.rpcs import Context, Rpcs
 
 
 class DeploymentRpcs(Rpcs):
@@ -73,6 +73,17 @@ class DeploymentRpcs(Rpcs):
             pb.RejectDeploymentResponse,
             lambda change: decide.reject(change, commands.decision(request)),
             answers.rejected,
+        )
+
+    async def RevokeApproval(
+        self, request: pb.RevokeApprovalRequest, _: Context
+    ) -> pb.RevokeApprovalResponse:
+        """Take back the caller's approval of a waiting deployment."""
+        return await self._changes.answer(
+            request,
+            pb.RevokeApprovalResponse,
+            lambda change: decide.revoke(change, commands.revocation(request)),
+            answers.revoked,
         )
 
     async def StartDeployment(

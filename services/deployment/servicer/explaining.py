@@ -8,9 +8,9 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 from services.deployment import messages_explaining as messages
 from services.deployment import messages_resources as resources
 from services.deployment.operations import explain, pending, planning
-from services.deployment.servicer.rpcs import Context, Rpcs
 from shared.identity.access import AccessRules
 from shared.identity.actor import caller
+from shared.outbox.rpcs import Context, Rpcs
 from shared.rpc.methods import methods_of
 
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["DeploymentService"].full_name

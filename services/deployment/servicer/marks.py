@@ -4,7 +4,7 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from services.deployment import messages_marks as messages
 from services.deployment.operations import marks
-from services.deployment.servicer.rpcs import Context, Rpcs
+from shared.outbox.rpcs import Context, Rpcs
 
 
 class MarkRpcs(Rpcs):

@@ -4,7 +4,7 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from services.deployment import messages_policies as messages
 from services.deployment.operations import publishing
-from services.deployment.servicer.rpcs import Context, Rpcs
+from shared.outbox.rpcs import Context, Rpcs
 
 
 class PolicyRpcs(Rpcs):

@@ -1,4 +1,4 @@
-"""The RPCs that read deployments, what belongs to them, and the board: convert, call, convert."""
+"""The RPCs that read deployments and what belongs to them: convert, call, convert."""
 
 from uuid import UUID
 
@@ -6,8 +6,8 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from services.deployment import messages_requests as commands
 from services.deployment import messages_resources as resources
-from services.deployment.operations import board, details, inspect
-from services.deployment.servicer.rpcs import Context, Rpcs
+from services.deployment.operations import details, inspect
+from shared.outbox.rpcs import Context, Rpcs
 
 
 class ReadingRpcs(Rpcs):
@@ -104,23 +104,5 @@ class ReadingRpcs(Rpcs):
         )
         return pb.ListDeploymentMetricsResponse(
             deployment_metrics=map(resources.metric, page.entries),
-            next_page_token=self._paging.next_token(request, page),
-        )
-
-    async def GetEnvironmentStatus(
-        self, request: pb.GetEnvironmentStatusRequest, _: Context
-    ) -> pb.GetEnvironmentStatusResponse:
-        """Return one cell of the board."""
-        found = await board.cell(self._db, request.service, request.environment)
-        return pb.GetEnvironmentStatusResponse(status=resources.environment_status(found))
-
-    async def ListEnvironmentStatuses(
-        self, request: pb.ListEnvironmentStatusesRequest, _: Context
-    ) -> pb.ListEnvironmentStatusesResponse:
-        """Return a page of the board."""
-        query = commands.board(request, self._paging.wanted(request))
-        page = await board.cells(self._db, query)
-        return pb.ListEnvironmentStatusesResponse(
-            statuses=map(resources.environment_status, page.entries),
             next_page_token=self._paging.next_token(request, page),
         )

@@ -4,7 +4,7 @@ from release_manager.deployment.v1 import restrictions_pb2 as pb
 
 from services.deployment import messages_freezes as messages
 from services.deployment.operations import freezes
-from services.deployment.servicer.rpcs import Context, Rpcs
+from shared.outbox.rpcs import Context, Rpcs
 
 
 class FreezeRpcs(Rpcs):

@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
+from services.deployment.store.fields import APPROVALS, ROLLBACKS, Expressions
 from shared.db.keyset import Page, PageRequest, page, sorted_by
-from shared.db.models.catalog import Release, Service
+from shared.db.models.catalog import Environment, Release, Service, Team
 from shared.db.models.deployment import (
     Approval,
     Deployment,
@@ -23,7 +24,10 @@ from shared.db.models.identity import User
 
 @dataclass(frozen=True, slots=True)
 class StageRow:
-    """A stage; `output` is empty in lists."""
+    """A stage; `output` is empty in lists, of what was appended it is the end.
+
+    `printed` is how many bytes there are in all.
+    """
 
     id: UUID
     deployment_id: UUID
@@ -32,6 +36,10 @@ class StageRow:
     status: str
     started_at: datetime | None
     completed_at: datetime | None
+    attempt: int
+    reason: str
+    deadline: datetime | None
+    printed: int
     output: str = ""
 
 
@@ -81,6 +89,15 @@ class RollbackRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalFilter:
+    """Which approvals to list; None is any."""
+
+    deployment_id: UUID | None = None
+    approver_id: UUID | None = None
+    status: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RollbackFilter:
     """Which rollbacks to list; None is any."""
 
@@ -98,6 +115,13 @@ _STAGE = (
     PipelineStage.status,
     PipelineStage.started_at,
     PipelineStage.completed_at,
+    PipelineStage.attempt,
+    PipelineStage.reason,
+    PipelineStage.deadline,
+    case(
+        (PipelineStage.appended_bytes > 0, PipelineStage.appended_bytes),
+        else_=func.octet_length(PipelineStage.output),
+    ),
 )
 _APPROVALS = select(
     Approval.id,
@@ -170,7 +194,7 @@ async def stage_page(
     """Return a page of the stages of a deployment, in their order, without output."""
     query = select(*_STAGE).where(PipelineStage.deployment_id == deployment_id)
     found = await page(tx, query, sorted_by(PipelineStage.stage_order), wanted)
-    return found.map(lambda row: StageRow(*row[:7]))
+    return found.map(lambda row: StageRow(*row[: len(_STAGE)]))
 
 
 async def approval(tx: AsyncConnection, approval_id: UUID) -> ApprovalRow | None:
@@ -180,22 +204,19 @@ async def approval(tx: AsyncConnection, approval_id: UUID) -> ApprovalRow | None
 
 
 async def approval_page(
-    tx: AsyncConnection,
-    wanted: PageRequest,
-    *,
-    deployment_id: UUID | None,
-    approver_id: UUID | None,
-    status: str | None,
+    tx: AsyncConnection, wanted: PageRequest, chosen: ApprovalFilter, asked: Expressions
 ) -> Page[ApprovalRow]:
-    """Return a page of approvals, newest first."""
+    """Return a page of approvals; raises ExpressionInvalid."""
     query = _where(
-        _APPROVALS,
-        (Approval.deployment_id, deployment_id),
-        (Approval.approver_id, approver_id),
-        (Approval.status, status),
+        _APPROVALS.join(Deployment, Deployment.id == Approval.deployment_id)
+        .join(Service, Service.id == Deployment.service_id)
+        .join(Environment, Environment.id == Deployment.environment_id)
+        .where(APPROVALS.where(asked.filter)),
+        (Approval.deployment_id, chosen.deployment_id),
+        (Approval.approver_id, chosen.approver_id),
+        (Approval.status, chosen.status),
     )
-    key = (Approval.created_at, Approval.id)
-    found = await page(tx, query, sorted_by(*key, descending=True), wanted)
+    found = await page(tx, query, APPROVALS.order(asked.order_by), wanted)
     return found.map(lambda row: ApprovalRow(*row[:9]))
 
 
@@ -242,18 +263,20 @@ async def rollback(tx: AsyncConnection, rollback_id: UUID) -> RollbackRow | None
 
 
 async def rollback_page(
-    tx: AsyncConnection, wanted: PageRequest, chosen: RollbackFilter
+    tx: AsyncConnection, wanted: PageRequest, chosen: RollbackFilter, asked: Expressions
 ) -> Page[RollbackRow]:
-    """Return a page of rollbacks, newest first."""
+    """Return a page of rollbacks; raises ExpressionInvalid."""
     query = _where(
-        _ROLLBACKS.join(Deployment, Deployment.id == Rollback.deployment_id),
+        _ROLLBACKS.join(Deployment, Deployment.id == Rollback.deployment_id)
+        .join(Environment, Environment.id == Deployment.environment_id)
+        .join(Team, Team.id == Service.team_id)
+        .where(ROLLBACKS.where(asked.filter)),
         (Rollback.deployment_id, chosen.deployment_id),
         (Deployment.service_id, chosen.service_id),
         (Deployment.environment_id, chosen.environment_id),
         (Rollback.status, chosen.status),
     )
-    key = (Rollback.created_at, Rollback.id)
-    found = await page(tx, query, sorted_by(*key, descending=True), wanted)
+    found = await page(tx, query, ROLLBACKS.order(asked.order_by), wanted)
     return found.map(lambda row: RollbackRow(*row[:12]))
 
 
@@ -263,16 +286,12 @@ async def exists(tx: AsyncConnection, deployment_id: UUID) -> bool:
     return (await tx.execute(query)).one_or_none() is not None
 
 
-async def overdue(tx: AsyncConnection, now: datetime, limit: int) -> list[UUID]:
-    """Return what waits and may have to expire by now, the longest overdue first."""
-    end = func.least(Deployment.decide_by, Deployment.start_by)
-    query = (
-        select(Deployment.id)
-        .where(Deployment.status == "pending", end <= now)
-        .order_by(end)
-        .limit(limit)
+async def undone_by(tx: AsyncConnection, deployment_id: UUID) -> UUID | None:
+    """Return the deployment whose rollback waits to undo this one; None when there is none."""
+    query = select(Rollback.rollback_deployment_id).where(
+        Rollback.deployment_id == deployment_id, Rollback.status == "in-progress"
     )
-    return list((await tx.execute(query)).scalars())
+    return (await tx.execute(query)).scalar_one_or_none()
 
 
 def _where(query: Select[*tuple[Any, ...]], *filters: tuple[Any, Any]) -> Select[*tuple[Any, ...]]:

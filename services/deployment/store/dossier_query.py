@@ -15,6 +15,7 @@ from services.deployment.store.gate_queries import needs, others_wait, outdated,
 from services.deployment.store.locks import marked_bad
 from shared.db.models.catalog import Environment, Release, Service
 from shared.db.models.deployment import Approval, Deployment, EnvironmentPolicy, ReleaseMark
+from shared.db.models.execution import DeploymentLease
 from shared.db.models.identity import User
 
 RUNNING = ("in-progress", "paused", "cancelling")
@@ -102,6 +103,23 @@ def _bad_because(subject: Subject) -> ScalarSelect[Any]:
     )
 
 
+def _lease(subject: Subject) -> ScalarSelect[Any]:
+    holder = aliased(User)
+    entry = func.jsonb_build_object(
+        *("executor", DeploymentLease.executor, "holder_id", holder.id),
+        *("holder", holder.username, "claimed_at", DeploymentLease.claimed_at),
+        *("expires_at", DeploymentLease.expires_at),
+    )
+    return (
+        select(entry)
+        .select_from(DeploymentLease)
+        .join(holder, holder.id == DeploymentLease.holder_id)
+        .where(DeploymentLease.deployment_id == subject.id)
+        .correlate(subject)
+        .scalar_subquery()
+    )
+
+
 def _policy_version(subject: Subject) -> Any:  # noqa: ANN401  (a version, NULL for the default)
     other = aliased(EnvironmentPolicy)
     of_then = (
@@ -146,6 +164,7 @@ def query(subject: Subject) -> Select[*tuple[Any, ...]]:
             while_waiting(predecessors(subject)).label("predecessors"),
             while_waiting(lock_rows.concerning(subject)).label("locks"),
             override_rows.of_deployment(subject).label("overrides"),
+            _lease(subject).label("lease"),
             while_waiting(needs(subject)).label("needs"),
             while_waiting(others_wait(subject)).label("others_wait"),
             while_waiting(outdated(subject)).label("outdated"),

@@ -15,7 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from services.deployment.store.dossier_query import query
+from services.deployment.store.fields import ANYTHING, DEPLOYMENTS, Expressions
 from shared.db.keyset import Page, PageRequest, Position, page, position_of, sorted_by
+from shared.db.models.catalog import Service, Team
 from shared.db.models.deployment import Approval, Deployment
 from shared.db.models.identity import User
 
@@ -31,7 +33,8 @@ class Dossier:
     being so; `policy` is None for the default of the type. `live`, `occupant`, `predecessors`,
     `needs`, `others_wait` (requested before it), `outdated` and `locks` are None unless it is
     pending. `approvals` are all its rows with their people, oldest
-    first, and `overrides` its overrides, too. JSON has times as text. `moment` is the database's
+    first, and `overrides` its overrides, too; `lease` is None unless somebody has claimed it. JSON
+    has times as text. `moment` is the database's
     time of the query.
     """
 
@@ -59,6 +62,7 @@ class Dossier:
     rollback_of: UUID | None
     rolled_back_by: UUID | None
     superseded_by: UUID | None
+    deadline: datetime | None
     row_version: int
     created_at: datetime
     updated_at: datetime
@@ -85,6 +89,7 @@ class Dossier:
     outdated: bool | None
     locks: Sequence[Json] | None
     overrides: Sequence[Json]
+    lease: Json | None
     moment: datetime
 
 
@@ -115,6 +120,12 @@ async def one(tx: AsyncConnection, deployment_id: UUID) -> Dossier | None:
     return None if row is None else _dossier(row)
 
 
+async def several(tx: AsyncConnection, ids: Collection[UUID]) -> list[Dossier]:
+    """Return the dossiers of these deployments, as many as there are, ordered by id."""
+    rows = await tx.execute(_QUERY.where(Deployment.id.in_(ids)).order_by(Deployment.id))
+    return [_dossier(row) for row in rows.all()]
+
+
 async def proposed(tx: AsyncConnection, given: Json) -> Dossier:
     """Return the dossier that a new deployment with these columns would have; writes nothing.
 
@@ -127,16 +138,20 @@ async def proposed(tx: AsyncConnection, given: Json) -> Dossier:
     return _dossier((await tx.execute(query(subject))).one())
 
 
-async def newest_first(
-    tx: AsyncConnection, wanted: PageRequest, chosen: DeploymentFilter
+async def listed(
+    tx: AsyncConnection,
+    wanted: PageRequest,
+    chosen: DeploymentFilter,
+    asked: Expressions = ANYTHING,
 ) -> Page[Dossier]:
-    """Return a page of dossiers, the newest request first."""
+    """Return a page of dossiers, the newest request first; raises ExpressionInvalid."""
     given = {field.name: getattr(chosen, field.name) for field in fields(chosen)}
     conditions = (
         getattr(Deployment, name) == value for name, value in given.items() if value is not None
     )
-    key = (Deployment.deployed_at, Deployment.id)
-    found = await page(tx, _QUERY.where(*conditions), sorted_by(*key, descending=True), wanted)
+    wide = _QUERY.join(Team, Team.id == Service.team_id)
+    wide = wide.where(*conditions, DEPLOYMENTS.where(asked.filter))
+    found = await page(tx, wide, DEPLOYMENTS.order(asked.order_by), wanted)
     return found.map(_dossier)
 
 

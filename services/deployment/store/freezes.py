@@ -79,6 +79,12 @@ async def in_force(tx: AsyncConnection) -> list[FreezeRow]:
     return [FreezeRow(*row) for row in (await tx.execute(query)).all()]
 
 
+async def made_by(tx: AsyncConnection, moment: datetime) -> list[FreezeRow]:
+    """Return all windows that had been made by a moment as they are now, archived or not."""
+    query = _QUERY.where(FreezeWindow.created_at <= moment).order_by(_NAME)
+    return [FreezeRow(*row) for row in (await tx.execute(query)).all()]
+
+
 async def by_name(
     tx: AsyncConnection, after: Position | None, *, also_archived: bool
 ) -> Page[FreezeRow]:

@@ -1,5 +1,6 @@
 """Locks of services and environments: found, made, released, and as facts of a deployment."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -104,6 +105,24 @@ async def newest_first(
         query = query.where(or_(here, Lock.environment_id.is_(None)))
     found = await page(tx, query, sorted_by(Lock.created_at, Lock.id, descending=True), wanted)
     return found.map(lambda row: LockRow(*row[:16]))
+
+
+async def held_at(
+    tx: AsyncConnection,
+    moment: datetime,
+    *,
+    service_id: UUID | None = None,
+    environment_ids: Collection[UUID] = (),
+) -> list[LockRow]:
+    """Return the locks that held at a moment, the newest first, and not those of other places."""
+    query = _QUERY.where(Lock.created_at <= moment, Lock.ends_at > moment)
+    if service_id is not None:
+        query = query.where(or_(Lock.service_id == service_id, Lock.service_id.is_(None)))
+    if environment_ids:
+        here = Lock.environment_id.in_(environment_ids)
+        query = query.where(or_(here, Lock.environment_id.is_(None)))
+    query = query.order_by(Lock.created_at.desc(), Lock.id.desc())
+    return [LockRow(*row) for row in (await tx.execute(query)).all()]
 
 
 def concerning(subject: type[Deployment]) -> ScalarSelect[Any]:

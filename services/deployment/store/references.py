@@ -94,6 +94,12 @@ async def service(tx: AsyncConnection, reference: str) -> Named:
     return await _one(tx, select(Service.id, Service.name).where(matches), "service", reference)
 
 
+async def team(tx: AsyncConnection, reference: str) -> Named:
+    """Find a team."""
+    matches = _matches(Team.id, Team.name, reference)
+    return await _one(tx, select(Team.id, Team.name).where(matches), "team", reference)
+
+
 async def user(tx: AsyncConnection, reference: str) -> Named:
     """Find a user."""
     matches = _matches(User.id, User.username, reference)

@@ -173,17 +173,27 @@ async def change_stage(tx: AsyncConnection, stage_id: UUID, values: Values) -> N
     await tx.execute(update(PipelineStage).where(PipelineStage.id == stage_id).values(**values))
 
 
-async def abort_open_stages(tx: AsyncConnection, deployment_id: UUID, now: datetime) -> None:
-    """End what is open of a pipeline whose deployment has ended; what ran gets its end."""
+async def abort_open_stages(
+    tx: AsyncConnection, deployment_id: UUID, now: datetime
+) -> Mapping[UUID, tuple[str, int]]:
+    """End what is open of a pipeline whose deployment has ended; what ran gets its end.
+
+    Returns name and attempt of each stage that ran.
+    """
     running = PipelineStage.status == "in-progress"
-    await tx.execute(
+    aborted = await tx.execute(
         update(PipelineStage)
         .where(
             PipelineStage.deployment_id == deployment_id,
             PipelineStage.status.in_(("pending", "in-progress")),
         )
         .values(status="aborted", completed_at=case((running, now)))
+        .returning(
+            *(PipelineStage.id, PipelineStage.name),
+            *(PipelineStage.attempt, PipelineStage.completed_at),
+        )
     )
+    return {row.id: (row.name, row.attempt) for row in aborted if row.completed_at is not None}
 
 
 async def ask(
@@ -228,6 +238,14 @@ async def decide(
             "updated_at": now,
         }
         await tx.execute(insert(Approval).values(**row, **decision))
+
+
+async def revoke(tx: AsyncConnection, deployment_id: UUID, approver_id: UUID) -> None:
+    """Take back the approval of a person; the row stays, and says when by its last change."""
+    mine = and_(Approval.deployment_id == deployment_id, Approval.approver_id == approver_id)
+    await tx.execute(
+        update(Approval).where(mine, Approval.status == "approved").values(status="revoked")
+    )
 
 
 async def close_questions(tx: AsyncConnection, deployment_id: UUID) -> None:

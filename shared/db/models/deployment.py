@@ -22,6 +22,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from shared.db.schema import Row, Schema, Versioned
 
 EMPTY = text("''")
+EPOCH = "'1970-01-01 00:00:00+00'::timestamptz"
 OPEN = "('pending', 'in-progress', 'paused', 'cancelling')"
 
 
@@ -88,11 +89,37 @@ class Deployment(Versioned, Schema):
             "deployed_at",
             postgresql_where=text("status = 'pending'"),
         ),
+        *(
+            Index(None, *names, "completed_at", postgresql_where=text("completed_at IS NOT NULL"))
+            for names in (("environment_id",), ("service_id", "environment_id"))
+        ),
         Index(None, "environment_id"),
         Index(None, "deployed_by"),
-        Index(None, "status"),
+        Index(
+            None,
+            "deadline",
+            postgresql_where=text("status IN ('in-progress', 'paused', 'cancelling')"),
+        ),
+        Index(
+            "ix_deployments_expires",
+            text("LEAST(decide_by, start_by)"),
+            postgresql_where=text("status = 'pending'"),
+        ),
+        Index(
+            "ix_deployments_failures",
+            "service_id",
+            "environment_id",
+            "completed_at",
+            postgresql_where=text("failure_class IS NOT NULL"),
+        ),
+        Index(None, "status", "deployed_at"),
         Index(None, "deployed_at"),
         Index(None, "started_at"),
+        Index(None, "updated_at"),
+        # What has not started or ended is listed as if it had done so first of all.
+        Index("ix_deployments_by_start", text(f"coalesce(started_at, {EPOCH})")),
+        Index("ix_deployments_by_end", text(f"coalesce(completed_at, {EPOCH})")),
+        Index("ix_deployments_artifact_digest", text("lower(artifact_digest)")),
         *(
             Index(None, name, postgresql_where=text(f"{name} IS NOT NULL"))
             for name in ("rollback_of", "rolled_back_by", "superseded_by")
@@ -135,6 +162,7 @@ class Deployment(Versioned, Schema):
     rollback_of: Mapped[UUID | None] = mapped_column(_restrict("deployments.id"))
     rolled_back_by: Mapped[UUID | None] = mapped_column(_restrict("deployments.id"))
     superseded_by: Mapped[UUID | None] = mapped_column(_restrict("deployments.id"))
+    deadline: Mapped[datetime | None]
 
 
 class Approval(Row, Schema):
@@ -188,6 +216,7 @@ class Rollback(Row, Schema):
         Index(None, "from_release_id"),
         Index(None, "to_release_id"),
         Index(None, "status"),
+        Index(None, "completed_at"),
         Index(None, "created_at"),
         CheckConstraint("status IN ('in-progress', 'completed', 'failed')", name="status"),
     )
@@ -223,13 +252,23 @@ class DeploymentMetric(Row, Schema):
 
 
 class PipelineStage(Row, Schema):
-    """A step of a deployment's pipeline."""
+    """A step of a deployment's pipeline.
+
+    `appended_bytes` is what was appended to the output of this attempt, in chunks; while it is 0,
+    `output` is all of the output, else its end. `counted_bytes` is the same with small chunks taken
+    for larger ones, so that it bounds their number too.
+    """
 
     __tablename__ = "pipeline_stages"
     __table_args__ = (
         UniqueConstraint("deployment_id", "name"),
         UniqueConstraint("deployment_id", "stage_order"),
         Index(None, "status"),
+        Index(None, "deadline", postgresql_where=text("status = 'in-progress'")),
+        CheckConstraint("attempt > 0", name="attempt"),
+        CheckConstraint(
+            "appended_bytes >= 0 AND counted_bytes >= appended_bytes", name="appended_bytes"
+        ),
         CheckConstraint(
             "status IN ('pending', 'in-progress', 'completed', 'failed', 'aborted', 'skipped',"
             " 'ignored')",
@@ -250,6 +289,11 @@ class PipelineStage(Row, Schema):
     output: Mapped[str] = mapped_column(server_default=EMPTY)
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+    attempt: Mapped[int] = mapped_column(server_default=text("1"))
+    reason: Mapped[str] = mapped_column(server_default=EMPTY)
+    deadline: Mapped[datetime | None]
+    appended_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    counted_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
 
 class EnvironmentPolicy(Versioned, Schema):

@@ -7,10 +7,16 @@ import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
+from benchmarks.board_past import fill
+from services.deployment.app import database as database_of
+from shared.db.engine import Database
 from shared.ids import new_id
+from shared.setting_values import driver_url
+from shared.settings import read_settings
 from tests.support.database import Databases
 from tests.support.deployments import World, running_world
 
@@ -54,3 +60,15 @@ async def place(world: World) -> AsyncIterator[str]:
 def app() -> str:
     """The name of a service that no other test deploys."""
     return f"app{next(_numbers)}"
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def filled(databases: Databases) -> AsyncIterator[Database]:
+    """Connections as the service has them, to a database with a year of deployments in it."""
+    with databases.fresh() as url:
+        owner = await asyncpg.connect(driver_url(url))
+        await fill(owner)
+        await owner.close()
+        database = database_of(read_settings(database_url=url))
+        yield database
+        await database.close()

@@ -26,6 +26,7 @@ from tests.support.freezing import (
 )
 from tests.support.publishing import until_waiting
 from tests.support.restricting import override
+from tests.support.waiting import Edge
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 ROUNDS = 12
@@ -186,19 +187,20 @@ async def test_a_window_waits_for_starts_and_is_later_than_they(world: World, ap
 
 async def test_no_start_slips_past_a_window_that_is_being_made(world: World, app: str) -> None:
     """Either it started before the window was made, or it did not start."""
+    edge = Edge()
     for number in range(ROUNDS):
         name = f"{app}-{number}"
         waiting = await world.create(await world.release(f"{name}@1"), "dev")
-        made, started = await asyncio.gather(
-            world.call("admin", "CreateFreezeWindow", new_window(services=[name])),
-            _started(world, waiting.id, after_s=number * 0.003),
-        )
+        window = world.call("admin", "CreateFreezeWindow", new_window(services=[name]))
+        made, started = await asyncio.gather(*edge.between(window, _started(world, waiting.id)))
+        edge.note(second_won=started)
         found = await world.get(waiting.id)
         if started:
             begun, frozen = found.started_at, made.window.created_at
             assert begun.ToNanoseconds() < frozen.ToNanoseconds(), number
         else:
             assert [one.gate for one in found.blockers] == ["freeze"]
+    assert edge.both
     await world.check_events()
 
 
@@ -221,8 +223,7 @@ async def _refused_behind(
         await starting
 
 
-async def _started(world: World, deployment_id: str, *, after_s: float) -> bool:
-    await asyncio.sleep(after_s)
+async def _started(world: World, deployment_id: str) -> bool:
     with suppress(GateUnsatisfied):
         await world.start(deployment_id)
         return True

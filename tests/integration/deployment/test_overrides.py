@@ -1,7 +1,6 @@
 """Overrides: what they let through, what they void, and who has to confirm them."""
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -17,14 +16,17 @@ from shared.errors import (
     ValidationFailed,
 )
 from shared.ids import new_id
+from tests.integration.deployment.test_races import outcomes
 from tests.support.deployments import World
 from tests.support.publishing import approved, publish, told
 from tests.support.restricting import gate, lock, override, overrides, wanted
+from tests.support.waiting import Edge
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PENDING = pb.DEPLOYMENT_STATUS_PENDING
 RUNNING = pb.DEPLOYMENT_STATUS_IN_PROGRESS
+ROUNDS = 10
 
 
 async def request(world: World, who: str, rpc: str, **fields: Any) -> pb.Deployment:
@@ -284,14 +286,8 @@ async def test_an_approval_given_before_an_override_never_counts(
     await publish(world, place, pb.Policy(required_approvals=1))
     made = await world.create(await world.release(f"{app}@1"), place)
 
-    async def later(call: Awaitable[object], delays: int) -> None:
-        await asyncio.sleep(0.002 * delays)
-        await call
-
-    await asyncio.gather(
-        later(world.approve(made.id, "dev3"), round_ % 4),
-        later(override(world, made.id), 3 - round_ % 4),
-    )
+    edge = Edge(ahead=0.002 * (3 - round_ % 4))
+    await asyncio.gather(*edge.between(world.approve(made.id, "dev3"), override(world, made.id)))
     events = [
         await told(world, row["event_id"])
         for row in await world.database.fetch(
@@ -304,26 +300,33 @@ async def test_an_approval_given_before_an_override_never_counts(
     found = await world.get(made.id)
     counted = 1 if actions == ["override", "approve"] else 0
     assert found.approvals_given == counted
-    started: object
-    (started,) = await asyncio.gather(world.start(made.id), return_exceptions=True)
-    assert isinstance(started, pb.Deployment) is bool(counted)
+    started, refused = await outcomes([world.start(made.id)])
+    assert len(started) == counted
+    assert all(isinstance(error, GateUnsatisfied) for error in refused)
 
 
 async def test_nothing_starts_on_approvals_that_did_not_see_its_overrides(
     world: World, place: str, app: str
 ) -> None:
-    """Approvals, overrides and starts of several deployments at once, held against the tables."""
+    """Approvals, an override and starts at once, in many rounds held against the tables."""
     await publish(world, place, pb.Policy(required_approvals=1))
-    names = [f"{app}-{number}" for number in range(6)]
-    waiting = [await world.create(await world.release(f"{name}@1"), place) for name in names]
-    calls: list[Awaitable[object]] = []
-    for one in waiting:
-        calls += [world.approve(one.id, "dev3"), override(world, one.id), world.start(one.id)]
-        calls += [world.approve(one.id, "lead2"), world.start(one.id)]
-    answers = await asyncio.gather(*calls, return_exceptions=True)
-    refused = [answer for answer in answers if isinstance(answer, BaseException)]
-    others = [one for one in refused if not isinstance(one, GateUnsatisfied | IllegalTransition)]
-    assert not others
+
+    async def approved_and_started(deployment_id: str, who: str) -> object:
+        await world.approve(deployment_id, who)
+        return await world.start(deployment_id)
+
+    edge = Edge()
+    for number in range(ROUNDS):
+        waiting = await world.create(await world.release(f"{app}-{number}@1"), place)
+        first, second = edge.between(
+            override(world, waiting.id), approved_and_started(waiting.id, "dev3")
+        )
+        others = (approved_and_started(waiting.id, "lead2"), world.start(waiting.id))
+        _, refused = await outcomes([first, second, *others])
+        assert all(isinstance(error, GateUnsatisfied | IllegalTransition) for error in refused)
+        # An override that comes after the start is refused, and then the approvals were first.
+        found = await world.get(waiting.id)
+        edge.note(second_won=not found.overrides)
     rows = await world.database.fetch(
         "SELECT d.id, d.status, (SELECT count(*) FROM gate_overrides o"
         " WHERE o.deployment_id = d.id) AS overrides,"
@@ -332,7 +335,8 @@ async def test_nothing_starts_on_approvals_that_did_not_see_its_overrides(
         " FROM deployments d WHERE d.environment_id = $1",
         world.environments[place],
     )
-    assert len(rows) == len(waiting)
+    assert len(rows) == ROUNDS
     for row in rows:
         assert row["status"] == "pending" or row["seen"] == row["overrides"], row
+    assert edge.both
     await world.check_events()

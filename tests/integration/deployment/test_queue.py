@@ -15,7 +15,7 @@ from shared.errors import GateUnsatisfied, IllegalTransition, SlotTaken
 from tests.integration.deployment.test_races import outcomes
 from tests.support.deployments import World
 from tests.support.publishing import told
-from tests.support.waiting import blocker, queueing, requested
+from tests.support.waiting import Edge, blocker, queueing, requested
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -53,13 +53,13 @@ async def test_following_the_advice_leads_to_the_front(world: World, app: str, p
     said = blocker(third, "queue")
     assert said is not None
     assert said.position == 3
-    assert said.remedy == f"Start deployment {first.id} first, or cancel it."
+    assert said.remedy == f"Start deployment {first.id} first, or stop it with CancelDeployment."
     cancel = pb.CancelDeploymentRequest(deployment=first.id, reason="another way")
     await world.call("dev1", "CancelDeployment", cancel)
     said = blocker(await world.get(third.id), "queue")
     assert said is not None
     assert said.position == 2
-    assert said.remedy == f"Start deployment {second.id} first, or cancel it."
+    assert said.remedy == f"Start deployment {second.id} first, or stop it with CancelDeployment."
     await world.start(second.id)
     await world.finish(second.id)
     assert not (await world.get(third.id)).blockers
@@ -136,21 +136,18 @@ async def test_a_start_and_a_newer_request_exclude_each_other(
     world: World, app: str, place: str
 ) -> None:
     await queueing(world, place, "supersede")
-    seen = set()
+    edge = Edge()
     for number in range(ROUNDS):
         name = f"{app}-{number}"
         older = await requested(world, await world.release(f"{name}@1"), place)
         release = await world.release(f"{name}@2")
 
-        async def start(older_id: str = older.id, delay: float = 0.004 * number) -> object:
-            await asyncio.sleep(delay)
-            return await world.start(older_id)
-
-        done, refused = await outcomes([requested(world, release, place), start()])
+        calls = edge.between(requested(world, release, place), world.start(older.id))
+        done, refused = await outcomes(calls)
+        edge.note(second_won=not refused)
         newer = done[0]
         assert isinstance(newer, pb.Deployment)
         after = await world.get(older.id)
-        seen.add(after.status)
         if refused:
             assert isinstance(refused[0], IllegalTransition)
             assert (after.status, after.superseded_by) == (SUPERSEDED, newer.id)
@@ -159,7 +156,7 @@ async def test_a_start_and_a_newer_request_exclude_each_other(
             assert after.status == IN_PROGRESS
             assert not after.superseded_by
             assert [one.gate for one in (await world.get(newer.id)).blockers] == ["slot"]
-    assert seen <= {SUPERSEDED, IN_PROGRESS}
+    assert edge.both
     await world.check_events()
 
 
@@ -228,7 +225,7 @@ async def test_a_longer_line_takes_no_more_queries(world: World, app: str, place
         chosen = dossiers.DeploymentFilter(service_id=world.services[name])
         async with database.snapshot() as tx:
             statements.clear()
-            found = await dossiers.newest_first(tx, PageRequest(size=length), chosen)
+            found = await dossiers.listed(tx, PageRequest(size=length), chosen)
             cases = await examine.several(tx, found.entries)
             counts.add(len(statements))
         assert [case.line.waiting for case in cases] == list(range(length - 1, -1, -1))

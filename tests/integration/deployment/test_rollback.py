@@ -1,4 +1,4 @@
-"""Rollbacks through the service: the table of the rules, and what a rollback leaves behind."""
+"""Rollbacks through the service: what one leaves behind, and when it is refused."""
 
 import pytest
 from release_manager.deployment.v1 import deployment_pb2 as pb
@@ -6,7 +6,6 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 from shared.errors import (
     GateUnsatisfied,
     IllegalTransition,
-    NoStableRelease,
     NothingDeployed,
     RollbackExists,
     SlotTaken,
@@ -17,7 +16,6 @@ from tests.support.deployments import World
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-OK, FAIL, FAIL_EARLY, BACK, BACK_FAILS = "ok", "fail", "fail early", "back", "back fails"
 CARRIER_STAGES = ("deploy", "smoke_test")
 
 
@@ -29,64 +27,6 @@ async def live(world: World, release: str) -> str:
 async def carry_out(world: World, carrier_id: str, last: str = "completed") -> pb.Deployment:
     """Run what a rollback runs."""
     return await world.run_stages(carrier_id, *CARRIER_STAGES, last=last)
-
-
-async def history(world: World, app: str, *steps: tuple[str, str]) -> str:
-    """Let things happen in Dev, and return the id of what touched it last."""
-    known: set[str] = set()
-    latest = ""
-    for what, version in steps:
-        release = f"{app}@{version}"
-        if version and release not in known:
-            known.add(await world.release(release))
-        if what in (BACK, BACK_FAILS):
-            carrier = (await world.roll_back(latest)).deployment
-            last = "failed" if what == BACK_FAILS else "completed"
-            latest = (await carry_out(world, carrier.id, last)).id
-            continue
-        request = pb.PromoteReleaseRequest(release=release, environment="dev", allow_downgrade=True)
-        made = (await world.call("dev1", "PromoteRelease", request)).deployment
-        if what == OK:
-            await world.run_stages(
-                made.id, "build", "test", "security_scan", "deploy", "smoke_test"
-            )
-        elif what == FAIL:
-            await world.run_stages(
-                made.id, "build", "test", "security_scan", "deploy", last="failed"
-            )
-        else:
-            await world.run_stages(made.id, "build", "test", last="failed")
-        latest = latest if what == FAIL_EARLY else made.id
-    return latest
-
-
-TABLE = [
-    ([(OK, "1"), (OK, "2")], "1"),
-    ([(OK, "1"), (OK, "2"), (FAIL, "3")], "2"),
-    ([(OK, "1"), (OK, "2"), (FAIL_EARLY, "3")], "1"),
-    ([(OK, "1"), (OK, "2"), (BACK, "")], None),
-    ([(OK, "0"), (OK, "1"), (OK, "2"), (BACK, ""), (BACK, "")], None),
-    ([(OK, "1"), (OK, "2"), (BACK, ""), (OK, "3")], "1"),
-    ([(OK, "1"), (OK, "2"), (OK, "1")], "2"),
-    ([(OK, "1"), (OK, "2"), (BACK_FAILS, "")], "1"),
-    ([(OK, "1"), (OK, "2"), (BACK_FAILS, ""), (BACK, "")], None),
-    ([(OK, "1")], None),
-]
-
-
-@pytest.mark.parametrize(("steps", "target"), TABLE)
-async def test_what_a_rollback_goes_back_to(
-    world: World, app: str, steps: list[tuple[str, str]], target: str | None
-) -> None:
-    subject = await history(world, app, *steps)
-    if target is None:
-        with pytest.raises(NoStableRelease):
-            await world.roll_back(subject)
-    else:
-        made = await world.roll_back(subject)
-        assert made.deployment.release == f"{app}@{target}"
-        assert made.rollback.to_release == f"{app}@{target}"
-    await world.check_events()
 
 
 async def test_everything_follows_in_one_step(world: World, app: str) -> None:

@@ -118,7 +118,10 @@ async def test_a_service_waits_for_what_it_depends_on(world: World, app: str) ->
         assert said is not None
         runs = f"{needed} {live} is live" if live else f"no {needed} is live"
         assert said.reason == f"{runs}, 1.10 or later is needed"
-        assert said.remedy == f"Complete a deployment to Dev of {needed} 1.10 or later."
+        assert (
+            said.remedy
+            == f"Complete a deployment to Dev of {needed} 1.10 or later, with PromoteRelease."
+        )
         with pytest.raises(GateUnsatisfied, match=r"1\.10 or later is needed"):
             await world.start(made.id)
         await world.deployed(f"{needed}@{version}")

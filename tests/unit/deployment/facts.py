@@ -111,7 +111,7 @@ class Pair:
             completed_at=self.now if completed else None,
             failure_class=failure_class,
         )
-        entry = replace(entry, **more)  # type: ignore[arg-type]
+        entry = entry._replace(**more)  # type: ignore[arg-type]
         self.deployments[entry.id] = entry
         return entry
 
@@ -143,11 +143,11 @@ class Pair:
         """Roll back the latest deployment; the rollback ends as `status`."""
         made = self.plan(self.latest(), **wish)
         undone = made.subject
-        self.deployments[undone.id] = replace(undone, status=DeploymentStatus.ROLLED_BACK)
+        self.deployments[undone.id] = undone._replace(status=DeploymentStatus.ROLLED_BACK)
         if made.marks_bad:
             self.change_release(undone.version, bad_because="rolled back")
         for waiting in made.supersedes:
-            ended = replace(self.deployments[waiting], status=DeploymentStatus.SUPERSEDED)
+            ended = self.deployments[waiting]._replace(status=DeploymentStatus.SUPERSEDED)
             self.deployments[waiting] = ended
         self.add(
             made.target.version,

@@ -38,7 +38,7 @@ def told(start: Start, events: Sequence[Event]) -> Pair:
     pair = Pair(irreversible=start.irreversible, stable_after=start.stable_after)
     for event in events:
         pair.now += event.after
-        _happen(pair, event)
+        happen(pair, event)
     pair.now += LONG
     return pair
 
@@ -65,7 +65,7 @@ def random_history(chance: Random) -> tuple[Start, list[Event]]:
         silent = name in (*_BACK, "cleared") and chance.random() < OFTEN
         release = "" if silent else chance.choice(releases)
         events.append(Event(name, release, BRIEF if chance.random() < RARELY else LONG))
-        _happen(pair, events[-1])
+        happen(pair, events[-1])
     return start, events
 
 
@@ -142,7 +142,8 @@ _OPENINGS: tuple[tuple[tuple[str, int], ...], ...] = (
 )
 
 
-def _happen(pair: Pair, event: Event) -> None:
+def happen(pair: Pair, event: Event) -> None:
+    """Let an event happen to a pair, or nothing if the product would not allow it now."""
     holder = pair.holder()
     if event.what in _ENDS:
         _deploy(pair, event)

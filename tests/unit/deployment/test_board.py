@@ -1,7 +1,5 @@
 """What the board says of a pair."""
 
-from dataclasses import replace
-
 from services.deployment.rules.board import Health, PairState, pair_state
 from services.deployment.rules.lifecycle import HOLDS_SLOT, OPEN, DeploymentStatus
 from services.deployment.rules.policy import EnvironmentType, Policy, default_policy
@@ -69,7 +67,7 @@ def test_degraded_after_a_failed_rollback_until_something_completes() -> None:
     assert (cell.health, cell.target, cell.running) == (Health.DEGRADED, rollback, running)
     assert cell.probable is not None
     assert cell.probable.id == undone.id
-    done = replace(running, status=D.COMPLETED, completed_seq=99, completed_at=pair.now)
+    done = running._replace(status=D.COMPLETED, completed_seq=99, completed_at=pair.now)
     pair.deployments[running.id] = done
     assert shown(pair).health is Health.HEALTHY
 

@@ -182,7 +182,7 @@ def test_approved_gate_says_how_long_and_an_expired_one_what_to_do() -> None:
     answer = evaluate(late, START + 100 * HOUR)[-1]
 
     assert answer.why == "the approval is expired"
-    assert answer.unblock == "Request a new deployment."
+    assert answer.unblock == "Request a new deployment with PromoteRelease."
 
 
 def test_only_an_unsatisfied_gate_is_overridden() -> None:
@@ -201,7 +201,7 @@ def outdated(newer: DeploymentStatus, newer_kind: DeploymentKind) -> Deployed | 
     waiting = pair.add("v1", DeploymentStatus.PENDING, touched=False)
     entry = pair.add("v2", newer, kind=newer_kind)
     if newer is DeploymentStatus.ROLLED_BACK:
-        pair.deployments[entry.id] = replace(entry, completed_seq=9)
+        pair.deployments[entry.id] = entry._replace(completed_seq=9)
     return outdated_by(pair.deployments.values(), waiting)
 
 
@@ -218,7 +218,7 @@ def test_older_completions_and_rollbacks_are_never_outdated() -> None:
     pair = Pair()
     pair.add("v1")
     waiting = pair.add("v2", DeploymentStatus.PENDING, touched=False)
-    rollback = replace(waiting, kind=DeploymentKind.ROLLBACK)
+    rollback = waiting._replace(kind=DeploymentKind.ROLLBACK)
 
     assert outdated_by(pair.deployments.values(), waiting) is None
     pair.add("v3")

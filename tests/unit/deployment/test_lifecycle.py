@@ -46,6 +46,18 @@ EXPECTED = {
 }
 
 
+# Pausing, expiring, being superseded and asking an executor to stop are no calls of their own.
+ON_REQUEST = {
+    "pending": "start, cancel, reject",
+    "in-progress": "complete, fail, cancel",
+    "paused": "retry, ignore, fail, cancel",
+    "cancelling": "confirm_cancelled",
+    "completed": "roll_back",
+    "failed": "roll_back",
+    "cancelled": "roll_back",
+}
+
+
 @pytest.mark.parametrize(("status", "action"), list(product(DeploymentStatus, Action)))
 def test_every_action_in_every_status(status: DeploymentStatus, action: Action) -> None:
     expected = EXPECTED.get((status, action))
@@ -56,10 +68,9 @@ def test_every_action_in_every_status(status: DeploymentStatus, action: Action) 
 
     with pytest.raises(IllegalTransition) as refused:
         advance(status, action, subject="Deployment d1")
-    allowed = [one for one in Action if (status, one) in EXPECTED]
     assert refused.value.facts["status"] == status
     assert refused.value.facts["action"] == action
-    assert refused.value.facts["allowed"] == (", ".join(allowed) or "nothing")
+    assert refused.value.facts["allowed"] == ON_REQUEST.get(status, "nothing")
 
 
 def test_final_statuses_are_left_only_by_a_rollback() -> None:

@@ -1,11 +1,9 @@
 """What a policy may say, how it is stored, and what a new one does to the time to decide."""
 
 import json
-import re
 from dataclasses import fields, replace
 from datetime import timedelta
 from itertools import product
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -25,8 +23,6 @@ from shared.errors import ValidationFailed
 from shared.identity.actor import Role
 from tests.unit.deployment.facts import HOUR, START, approval, asked, person
 
-MANUAL = Path(__file__).resolve().parents[3] / "docs" / "policies.md"
-NOTHING = "\N{EN DASH}"
 APPROVING = (Role.DEVELOPER, Role.LEAD, Role.ADMIN)
 COMBINATIONS = list(product((0, 1, 10), APPROVING, (False, True)))
 spans = st.timedeltas(timedelta(seconds=1), timedelta(days=365))
@@ -125,36 +121,3 @@ def test_a_new_policy_voids_what_was_given_before_it() -> None:
     facts = asked(EnvironmentType.STAGING, [giver], [approval(giver, 1)], policy=policy)
     assert approvals.counted(facts, START + 1.5 * HOUR)
     assert not approvals.counted(facts, START + 2 * HOUR)
-
-
-def as_written(value: object) -> set[str]:
-    """Return how the manual may write a value."""
-    if isinstance(value, timedelta):
-        units = {"days": 86_400, "hours": 3_600, "minutes": 60}
-        return {f"{value.total_seconds() / size:g} {unit}" for unit, size in units.items()} | (
-            set() if value else {"0"}
-        )
-    if isinstance(value, bool):
-        return {"yes" if value else "no"}
-    if isinstance(value, Role):
-        return {value.stored}
-    if isinstance(value, frozenset):
-        return {", ".join(f"`{name}`" for name in sorted(value)) or NOTHING}
-    return {NOTHING if value is None else str(value)}
-
-
-def test_the_manual_tells_the_defaults() -> None:
-    text = MANUAL.read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (`.+?) \| (.+) \| (.+) \| (.+) \|$", text, re.MULTILINE)
-    names = {key.removesuffix("_seconds") for key in content_of(Policy())}
-    assert {name for row in rows for name in re.findall(r"`(\w+)`", row[0])} == names
-    for described, *cells in rows:
-        fields_here = re.findall(r"`(\w+)`", described)
-        for environment_type, cell in zip(EnvironmentType, cells, strict=True):
-            said = cells[0] if cell == "the same" else cell
-            policy = default_policy(environment_type)
-            parts = said.split(", ") if len(fields_here) > 1 else [said]
-            if said == NOTHING:
-                parts = [NOTHING] * len(fields_here)
-            for name, part in zip(fields_here, parts, strict=True):
-                assert part in as_written(getattr(policy, name)), (name, environment_type)

@@ -60,7 +60,7 @@ def test_the_oldest_that_could_start_is_next() -> None:
     assert satisfied == [1, 2]  # the first waits for approval, and blocks nobody
     assert [said[number].position for number in range(1, 5)] == [1, 1, 2, 3]
     assert str(uid(2)) in said[3].why
-    assert said[4].unblock == f"Start deployment {uid(2)} first, or cancel it."
+    assert said[4].unblock == f"Start deployment {uid(2)} first, or stop it with CancelDeployment."
 
 
 def test_following_the_advice_leads_to_the_front() -> None:

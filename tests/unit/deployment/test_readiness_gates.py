@@ -101,9 +101,8 @@ def test_dependency_names_what_is_live_and_what_is_needed() -> None:
     assert said.why == (
         "ledger 1.9.3 is live, 2.0 or later is needed; no mailer is live, any version is needed"
     )
-    assert (
-        said.unblock == "Complete a deployment to prod of ledger 2.0 or later, mailer any version."
-    )
+    wanted = "ledger 2.0 or later, mailer any version"
+    assert said.unblock == f"Complete a deployment to prod of {wanted}, with PromoteRelease."
     met = tuple(replace(need, met=True, live=need.live or "1") for need in needs)
     assert answer(Gate.DEPENDENCY, replace(READY, needs=met)).status is GateStatus.SATISFIED
 

@@ -236,7 +236,10 @@ def test_irreversible_release_is_not_crossed_unless_overridden(*, completes: boo
 
     with pytest.raises(RollbackBlocked, match="from v2"):
         pair.plan()
-    assert pair.plan(cross_irreversible=True).target.version == "v1"
+    with pytest.raises(NotPermitted, match="go back from v2"):
+        pair.plan(cross_irreversible=True, role=Role.DEVELOPER)
+    planned = pair.plan(cross_irreversible=True)
+    assert (planned.target.version, planned.crosses) == ("v1", ("v2",))
 
 
 def test_irreversible_release_below_the_target_does_not_matter() -> None:

@@ -22,7 +22,7 @@ def approval(facts: GateFacts, now: datetime) -> GateAnswer:
         until = approvals.valid_until(asked, now)
         return GateAnswer(Gate.APPROVAL, GateStatus.SATISFIED, why, deadline=until)
     if standing is not approvals.ApprovalStatus.PENDING:
-        fix = "Request a new deployment."
+        fix = "Request a new deployment with PromoteRelease."
         return GateAnswer(Gate.APPROVAL, GateStatus.UNSATISFIED, f"the approval is {standing}", fix)
     if approvals.lead_missing(asked, now):
         why += ", none of them by a lead or admin"

@@ -28,7 +28,7 @@ def slot(facts: GateFacts, _now: datetime) -> GateAnswer:
         Gate.SLOT,
         GateStatus.UNSATISFIED,
         f"deployment {taken.id} is {taken.status}",
-        "Wait until it has ended, or cancel it.",
+        "Wait until it has ended, or stop it with CancelDeployment.",
     )
 
 
@@ -42,7 +42,7 @@ def _next_one(facts: GateFacts) -> GateAnswer:
         Gate.QUEUE,
         GateStatus.UNSATISFIED,
         f"deployment {first} was requested before and can start",
-        f"Start deployment {first} first, or cancel it.",
+        f"Start deployment {first} first, or stop it with CancelDeployment.",
         position=position,
     )
 
@@ -59,7 +59,7 @@ def _alone(facts: GateFacts) -> GateAnswer:
         Gate.QUEUE,
         GateStatus.UNSATISFIED,
         f"deployment {other} is {status}, and {facts.environment} takes one at a time",
-        f"Wait until deployment {other} has ended, or cancel it.",
+        f"Wait until deployment {other} has ended, or stop it with CancelDeployment.",
         position=facts.line.waiting + 1,
         refuses=True,
     )

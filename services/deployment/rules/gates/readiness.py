@@ -32,7 +32,7 @@ def soak(facts: GateFacts, now: datetime) -> GateAnswer:
             Gate.SOAK,
             GateStatus.UNSATISFIED,
             f"{version} is not live in {names}, where it has to live for {in_words(span)}",
-            f"Complete a deployment of the same digest in {names}, and let it live there.",
+            f"PromoteRelease the same digest in {names} again, and let it live there.",
         )
     earliest = max(ready for _, ready in waiting)
     names = ", ".join(place.environment for place, _ in waiting)
@@ -60,7 +60,7 @@ def dependency(facts: GateFacts, _now: datetime) -> GateAnswer:
         Gate.DEPENDENCY,
         GateStatus.UNSATISFIED,
         "; ".join(_missing(need) for need in missing),
-        f"Complete a deployment to {facts.environment} of {fixes}.",
+        f"Complete a deployment to {facts.environment} of {fixes}, with PromoteRelease.",
     )
 
 
@@ -72,7 +72,7 @@ def not_before(facts: GateFacts, now: datetime) -> GateAnswer:
             Gate.NOT_BEFORE,
             GateStatus.UNSATISFIED,
             f"it had to start by {at_second(end)}",
-            "Request a new deployment.",
+            "Request a new deployment with PromoteRelease.",
             deadline=end,
         )
     if begin is None:
@@ -84,7 +84,7 @@ def not_before(facts: GateFacts, now: datetime) -> GateAnswer:
         Gate.NOT_BEFORE,
         GateStatus.UNSATISFIED,
         f"it does not start before {at_second(begin)}",
-        f"Wait until {at_second(begin)}, or cancel it and request another one.",
+        f"Wait until {at_second(begin)}, or stop it with CancelDeployment and request another one.",
         deadline=end,
         earliest=begin,
     )

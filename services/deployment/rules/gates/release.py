@@ -15,9 +15,13 @@ def release(facts: GateFacts, _now: datetime) -> GateAnswer:
     version = facts.release.version
     if why is None:
         return GateAnswer(Gate.RELEASE, GateStatus.SATISFIED, f"{version} may be deployed here")
-    fix = "Choose another release, or clear what stands against this one."
+    fix = "Choose another release."
     if facts.release.status is ReleaseStatus.DRAFT:
         fix = "Publish it with PublishRelease."
+    elif facts.release.archived:
+        fix = "Take it out of the archive with UnarchiveRelease, or choose another release."
+    elif facts.release.status is not ReleaseStatus.ABANDONED and facts.release.bad_because:
+        fix = "Choose another release, or have a lead take the mark away with ClearReleaseBad."
     if promotion.release_refusal(facts.release, facts.current, backwards=True) is None:
         fix = "Repeat the request with allow_downgrade if that is what you want."
     return GateAnswer(Gate.RELEASE, GateStatus.UNSATISFIED, f"{version}: {why}", fix, refuses=True)
@@ -36,6 +40,6 @@ def promotion_order(facts: GateFacts, _now: datetime) -> GateAnswer:
         Gate.PROMOTION_ORDER,
         GateStatus.UNSATISFIED,
         f"{facts.release.version}: {' and '.join(missing)}",
-        "Complete a deployment of the same digest there first.",
+        "Complete a deployment of the same digest there first, with PromoteRelease.",
         refuses=True,
     )

@@ -1,0 +1,98 @@
+"""What ends by itself: waits, runs, stages and leases whose time has passed, without a call."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from time import monotonic
+from typing import Final
+
+import structlog
+from sqlalchemy import func, select
+
+from services.deployment.operations import claims, decide, limits
+from services.deployment.store import due, leases
+from services.deployment.store.due import Due, Kind
+from shared.db.engine import Database
+from shared.errors import AuditBacklog
+from shared.outbox.delivery import Delivery
+
+LOOK_EVERY_S = 5.0
+# Without an answer of the database for so long, executors may have got none either.
+AWAY_S = 15.0
+BATCH = 100
+_LOCK = 7263772  # any number; the same in every replica
+
+log = structlog.get_logger(__name__)
+
+ENDS: Final[Mapping[Kind, Callable[..., Awaitable[None]]]] = {
+    Kind.LEASE: claims.lose_if_over,
+    Kind.STAGE: limits.end_stages_if_over,
+    Kind.STATUS: limits.end_status_if_over,
+    Kind.WAIT: decide.expire_if_overdue,
+}
+
+
+class Deadlines:
+    """Looks after what has an end; of several replicas one at a time.
+
+    The clock is the database's. While the ledger lags so far that nothing may change, and after
+    the database was away, leases stand still: who could not report has not gone away.
+    """
+
+    def __init__(
+        self, db: Database, delivery: Delivery, *, clock: Callable[[], float] = monotonic
+    ) -> None:
+        """Find what is due in `db` and end each in a change of its own.
+
+        `clock` gives seconds, by which it is noticed that looking was not possible for a while.
+        """
+        self._db = db
+        self._delivery = delivery
+        self._clock = clock
+        self._looked = clock()
+
+    async def run(self) -> None:
+        """Keep looking until cancelled; first a while after the backlog began to be known."""
+        await asyncio.sleep(LOOK_EVERY_S)
+        while True:
+            try:
+                await self.look()
+            except Exception as error:  # noqa: BLE001  (the next look follows anyhow)
+                log.warning("deadlines_failed", error=repr(error))
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        """End what is due by the database's clock, as long as no other replica does."""
+        away = self._clock() - self._looked > AWAY_S
+        async with self._db.transaction() as tx:
+            mine = select(func.pg_try_advisory_xact_lock(_LOCK), func.clock_timestamp())
+            alone, now = (await tx.execute(mine)).one()
+            if alone and (away or self._is_behind()):
+                await leases.stand_still(tx, now)
+            elif alone:
+                for one in await due.by(tx, now, BATCH):
+                    await self._end(one)
+        self._looked = self._clock()
+
+    def _is_behind(self) -> bool:
+        """Say whether the ledger lags so far that nothing may change."""
+        try:
+            self._delivery.backlog.admit_by_itself()
+        except AuditBacklog:
+            return True
+        return False
+
+    async def _end(self, one: Due) -> None:
+        """End one thing if its time has passed; what hinders it hinders no other."""
+        work = partial(ENDS[one.kind], deployment_id=one.deployment_id)
+        try:
+            await self._delivery.by_itself(work)
+        except AuditBacklog:
+            raise
+        except Exception as error:  # noqa: BLE001  (the next look finds it again)
+            log.warning(
+                "deadline_not_kept",
+                kind=one.kind.value,
+                deployment=str(one.deployment_id),
+                error=repr(error),
+            )
