@@ -91,8 +91,10 @@ faults: $(DEV) ## Kill, cut off and tamper for long, as HAMMER_SECONDS=600 and o
 		EXPORT_ENTRIES=$${EXPORT_ENTRIES:-1000000} TRICKLE_SECONDS=$${TRICKLE_SECONDS:-120} \
 		EXPLAINED_SITUATIONS=$${EXPLAINED_SITUATIONS:-500} \
 		FAULT_POINTS=all CORPUS_MUTATIONS=$${CORPUS_MUTATIONS:-2500} \
-		FOUR_EYES_RACES=$${FOUR_EYES_RACES:-10000} PYTHONHASHSEED=0 \
-		$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/faults \
+		FOUR_EYES_RACES=$${FOUR_EYES_RACES:-10000} RACE_ROUNDS=$${RACE_ROUNDS:-2000} \
+		WALK_SECONDS=$${WALK_SECONDS:-600} CROWD_EXAMPLES=$${CROWD_EXAMPLES:-200} CROWD_STEPS=40 \
+		ROLLBACK_HISTORIES=$${ROLLBACK_HISTORIES:-500} PYTHONHASHSEED=0 \
+		$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/faults tests/properties \
 		tests/integration/audit/test_tampering.py tests/rpc/test_bad_input.py \
 		tests/integration/deployment/test_explanations_agree.py $(ARGS)
 	@# Alone, because it compares times.

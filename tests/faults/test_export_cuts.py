@@ -134,15 +134,18 @@ async def cut_again_and_again(installation: Installation, directory: Path, form:
     size = len(whole.complete)
     cut = Reader(0)
     began = resident()
-    cuts = 0
+    cuts, resumed = 0, set[str]()
     while not cut.manifest:
-        cut.left = chance.randrange(size // 100, size // (CUTS + 1)) if cuts < CUTS else size
+        cut.left = chance.randrange(size // 40, size // (CUTS + 1)) if cuts < CUTS else size
         cut.kept.clear()
         try:
             await installation.exports.run(asked(form, caller, cut.token), cut.take)
         except Cut:
             cuts += 1
+            resumed.add(cut.token)
     assert cuts == CUTS
+    # Most cuts came after another token: the file was resumed, and not begun anew each time.
+    assert len(resumed - {""}) > CUTS // 2
     assert hashlib.sha256(cut.complete).digest() == hashlib.sha256(whole.complete).digest()
     assert resident() - began - size < MOST_GROWTH
     for made in (whole, cut):

@@ -183,25 +183,27 @@ async def whole_export(world: World) -> int:
 
 @pytest.mark.asyncio
 async def test_readers_of_a_kilobyte_a_second_delay_nobody() -> None:
-    async with world() as here, AsyncExitStack() as stack:
+    async with world() as here:
         assert await whole_export(here) >= BATCHES * BATCH
         before, resident = await appending(here), here.resident()
-        straws = [
-            await sipping(here, stack, reader)
-            for reader in here.readers[:READERS]
-            for _ in range(PER_READER)
-        ]
-        end = time.monotonic() + SECONDS
         meanwhile: list[float] = []
         open_long = 0
-        while time.monotonic() < end or len(meanwhile) < 3:
-            meanwhile.append(await appending(here))
-            open_long += await here.owner.fetchval(OPEN_LONG)
-        assert await whole_export(here) >= BATCHES * BATCH
-        assert all(straw.arrived > 0 for straw in straws)
-        assert sum(straw.arrived for straw in straws) < len(straws) * 2 * BYTES_A_SECOND * (
-            time.monotonic() - end + SECONDS
-        )
-        assert open_long == 0
-        assert here.resident() - resident < len(straws) * MOST_BYTES_A_STREAM
+        async with AsyncExitStack() as stack:
+            straws = [
+                await sipping(here, stack, reader)
+                for reader in here.readers[:READERS]
+                for _ in range(PER_READER)
+            ]
+            end = time.monotonic() + SECONDS
+            while time.monotonic() < end or len(meanwhile) < 3:
+                meanwhile.append(await appending(here))
+                open_long += await here.owner.fetchval(OPEN_LONG)
+            assert await whole_export(here) >= BATCHES * BATCH
+            assert all(straw.arrived > 0 for straw in straws)
+            assert sum(straw.arrived for straw in straws) < len(straws) * 2 * BYTES_A_SECOND * (
+                time.monotonic() - end + SECONDS
+            )
+            assert open_long == 0
+            assert here.resident() - resident < len(straws) * MOST_BYTES_A_STREAM
+        # Measured again when nobody sips, for a machine that has become busier meanwhile.
         assert median(meanwhile) < 2 * max(before, await appending(here))

@@ -1,0 +1,1 @@
+"""What must hold of deployments under any interleaving, judged by what the database has seen."""
