@@ -11,6 +11,7 @@ _ROLES = (
     "rm_audit_reader",
     "rm_audit_integrator",
     "rm_audit_keeper",
+    "rm_audit_notifier",
 )
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 

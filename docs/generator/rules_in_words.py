@@ -89,6 +89,11 @@ def _enum(rules: Any, enum: str, enums: Enums) -> Iterator[str]:  # noqa: ANN401
             yield f"{words} " + ", ".join(f"`{names[number]}`" for number in numbers)
 
 
+def _bool(rules: Any, _enum: str, _enums: Enums) -> Iterator[str]:  # noqa: ANN401
+    _check_known(rules, {"const"})
+    yield f"`{str(rules.const).lower()}`"
+
+
 def _repeated(rules: Any, enum: str, enums: Enums) -> Iterator[str]:  # noqa: ANN401
     _check_known(rules, {"min_items", "max_items", "unique", "items"})
     if count := _bounds(rules, "min_items", "max_items", "element"):
@@ -121,6 +126,7 @@ _KINDS: dict[str, Callable[[Any, str, Enums], Iterator[str]]] = {
     "int64": _number,
     "double": _number,
     "enum": _enum,
+    "bool": _bool,
     "repeated": _repeated,
     "map": _map,
     "duration": _duration,
