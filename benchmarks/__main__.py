@@ -9,7 +9,19 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import appends, export, lag, lists, logins, pages, proofs, unary, verification
+from benchmarks import (
+    appends,
+    board,
+    export,
+    lag,
+    lists,
+    logins,
+    pages,
+    proofs,
+    unary,
+    verification,
+    watchers,
+)
 from benchmarks.figures import Figure, table
 from benchmarks.stage import Bench, stage
 
@@ -22,7 +34,9 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Awaitable[Sequence[Figure]]]] = {
     "lag": lag.run,
     "pages": pages.run,
     "lists": lists.run,
+    "board": board.run,
     "logins": logins.run,
+    "watchers": watchers.run,
 }
 
 
