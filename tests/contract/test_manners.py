@@ -32,7 +32,9 @@ SAME = {
 # The ends of an interval of days, a deadline, and a beginning: words that say more than "at".
 OTHER_TIMES = {
     *("start_date", "end_date", "decide_by", "live_since"),
-    *("not_before", "start_by", "earliest", "earliest_start", "as_of"),
+    *("deadline", "cancel_by"),
+    *("start", "end", "commit_time"),
+    *("not_before", "start_by", "earliest", "earliest_start", "as_of", "changed_since"),
 }
 # Times by the clock on a wall, which are no moments before somebody says where the wall is.
 LOCAL_TIMES = {
@@ -97,7 +99,7 @@ def test_what_only_reads_has_nothing_that_a_change_has() -> None:
 def test_lists_have_pages_and_nothing_else_has() -> None:
     for method in METHODS:
         fields, answer = names(method.input_type), names(method.output_type)
-        if str(method.name).startswith("List"):
+        if str(method.name).startswith(("List", "Diff")):
             assert fields >= PAGED, called(method)
             assert "next_page_token" in answer, called(method)
             first = method.output_type.fields[0]

@@ -4,11 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
-from release_manager.audit.v1 import audit_pb2, retention_pb2
+from release_manager.audit.v1 import audit_pb2, notifications_pb2, retention_pb2
 from release_manager.catalog.v1 import catalog_pb2
 from release_manager.common.v1 import access_pb2
 from release_manager.common.v1.audit_receipt_pb2 import AuditReceipt
-from release_manager.deployment.v1 import deployment_pb2, restrictions_pb2
+from release_manager.deployment.v1 import (
+    deployment_pb2,
+    execution_pb2,
+    output_pb2,
+    restrictions_pb2,
+)
 from release_manager.identity.v1 import identity_pb2
 
 from tests.support.manners import READING_VERBS
@@ -18,17 +23,27 @@ from tests.support.manners import READING_VERBS
 LEDGER_WRITES = {
     *("LogAction", "LogActions"),
     *("RedactAuditLog", "RetireAuditLogs", "CreateLegalHold", "ReleaseLegalHold"),
+    *("CreateWebhook", "UpdateWebhook", "DeleteWebhook", "RotateWebhookSecret"),
+    *("TestWebhook", "RedeliverWebhookEvent"),
 }
 # A repair that may be repeated at any time and makes no entries of its own.
 REPAIRS = {"ReconcileAudit"}
-# An end that is the same however often it is asked for, and a change that no password allows twice.
-REPEATABLE = {"Logout", "ChangePassword"}
+# An end that is the same however often it is asked for, a change that no password allows twice, and
+# a text whose place says whether it is there already, and a sign of life.
+REPEATABLE = {"Logout", "ChangePassword", "AppendStageOutput", "RenewLease"}
 
 
 def _methods() -> Iterator[MethodDescriptor]:
     for module in (
-        *(audit_pb2, retention_pb2, catalog_pb2, deployment_pb2, restrictions_pb2),
+        audit_pb2,
+        notifications_pb2,
+        retention_pb2,
+        catalog_pb2,
+        deployment_pb2,
+        execution_pb2,
+        restrictions_pb2,
         identity_pb2,
+        output_pb2,
     ):
         for service in module.DESCRIPTOR.services_by_name.values():
             yield from service.methods

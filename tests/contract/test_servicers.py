@@ -16,9 +16,15 @@ import grpc_testing
 import pytest
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from release_manager.audit.v1 import audit_pb2_grpc, retention_pb2_grpc
+from release_manager.audit.v1 import audit_pb2_grpc, notifications_pb2_grpc, retention_pb2_grpc
 from release_manager.catalog.v1 import catalog_pb2_grpc
-from release_manager.deployment.v1 import deployment_pb2_grpc, restrictions_pb2_grpc
+from release_manager.deployment.v1 import (
+    deployment_pb2_grpc,
+    execution_pb2_grpc,
+    insights_pb2_grpc,
+    output_pb2_grpc,
+    restrictions_pb2_grpc,
+)
 from release_manager.identity.v1 import identity_pb2_grpc
 
 import services
@@ -26,11 +32,17 @@ from tests.contract.test_protos import METHODS, _called
 
 GENERATED = {
     "release_manager.audit.v1.AuditService": audit_pb2_grpc.AuditServiceServicer,
+    "release_manager.audit.v1.NotificationService": (
+        notifications_pb2_grpc.NotificationServiceServicer
+    ),
     "release_manager.audit.v1.RetentionService": retention_pb2_grpc.RetentionServiceServicer,
     "release_manager.catalog.v1.CatalogService": catalog_pb2_grpc.CatalogServiceServicer,
     "release_manager.deployment.v1.DeploymentService": (
         deployment_pb2_grpc.DeploymentServiceServicer
     ),
+    "release_manager.deployment.v1.ExecutionService": execution_pb2_grpc.ExecutionServiceServicer,
+    "release_manager.deployment.v1.InsightService": insights_pb2_grpc.InsightServiceServicer,
+    "release_manager.deployment.v1.OutputService": output_pb2_grpc.OutputServiceServicer,
     "release_manager.deployment.v1.RestrictionService": (
         restrictions_pb2_grpc.RestrictionServiceServicer
     ),

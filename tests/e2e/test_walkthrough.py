@@ -1,4 +1,4 @@
-"""The README's walkthrough and the tour of the ledger, run as printed, on `python -m services`."""
+"""The README's walkthrough and the manuals' examples, run as printed, on `python -m services`."""
 
 import csv
 import os
@@ -81,6 +81,40 @@ def test_the_tour_of_the_ledger_works_as_printed(
     assert verdicts[2].endswith("Erased from it were: ip_address.")
     assert "LEDGER_VERDICT_INTACT" in said
     assert len((tmp_path / "ledger.pub").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_the_example_of_a_deployment_works_as_printed(
+    machine: tuple[Machine, dict[str, str]], tmp_path: Path
+) -> None:
+    """Three calls are refused, for the reasons that the text says; all others succeed."""
+    shorthands = commands("README.md", "A release from end to end")[0]
+    said = run_as_printed(
+        [shorthands, *commands("docs/deployments.md", "An example")], machine[1], tmp_path
+    )
+
+    refusals = ("not completed in Dev", "somebody else has to", "no earlier stable release")
+    places = [said.index(refusal) for refusal in refusals]
+    assert places == sorted(places)
+    assert "GATE_STATUS_UNSATISFIED" in said
+    assert "0 of 1 approvals" in said
+    assert "APPROVAL_STATUS_APPROVED" in said
+
+
+def test_an_executor_works_as_printed(
+    machine: tuple[Machine, dict[str, str]], tmp_path: Path
+) -> None:
+    """Two calls are refused, for the reasons that the text says, and the stop is confirmed."""
+    shorthands = commands("README.md", "A release from end to end")[0]
+    said = run_as_printed(
+        [shorthands, *commands("docs/executors.md", "An example")], machine[1], tmp_path
+    )
+
+    tales = (
+        *("is claimed by runner-7", "DEPLOYMENT_STATUS_PAUSED", "is not yours any more"),
+        *('"attempt": 2', "DEPLOYMENT_STATUS_CANCELLING", "DEPLOYMENT_STATUS_CANCELLED"),
+    )
+    places = [said.index(tale) for tale in tales]
+    assert places == sorted(places)
 
 
 async def test_the_walkthrough_works_as_printed(

@@ -27,7 +27,7 @@ MATRIX = Matrix.read()
 SERVICES = [service for names in SERVED.values() for service in names]
 SCOPES = (
     *("", "audit.write", "audit.read", "audit.export"),
-    *("audit.redact", "audit.retire", "audit.hold"),
+    *("audit.redact", "audit.retire", "audit.hold", "audit.webhooks"),
     *("on_behalf_of", "deploy"),
 )
 NO_PERSON = {access_pb2.ROLE_SERVICE_ACCOUNT}
@@ -57,6 +57,7 @@ ACTORS: Mapping[str, Actor | None] = {
     "eraser": program(Role.ADMIN, "audit.redact"),
     "archivist": program(Role.ADMIN, "audit.retire"),
     "holder": program(Role.ADMIN, "audit.hold"),
+    "webhooker": program(Role.ADMIN, "audit.webhooks"),
 }
 EXPECTED = {
     (method, caller): letter

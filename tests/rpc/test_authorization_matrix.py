@@ -50,6 +50,7 @@ PROGRAMS = {
     "eraser": ("admin", "audit.redact"),
     "archivist": ("admin", "audit.retire"),
     "holder": ("admin", "audit.hold"),
+    "webhooker": ("admin", "audit.webhooks"),
 }
 
 

@@ -35,7 +35,16 @@ from tests.support.corpus import (
 from tests.support.corpus_values import TEXTS
 from tests.support.every_rpc import EveryRpc
 from tests.support.named_fields import names_the_field
-from tests.support.platform import AUDIT, CATALOG, IDENTITY, RETENTION, Platform, product_methods
+from tests.support.platform import (
+    AUDIT,
+    CATALOG,
+    DEPLOYMENT,
+    IDENTITY,
+    OUTPUT,
+    RETENTION,
+    Platform,
+    product_methods,
+)
 from tests.support.raw_calls import Answer, some_at_a_time
 from tests.support.rows import RECORDS, changed, fingerprints
 from tests.support.things_made import event
@@ -48,7 +57,12 @@ LOGIN = f"/{IDENTITY}/Login"
 LOGOUT = f"/{IDENTITY}/Logout"
 CHANGE_PASSWORD = f"/{IDENTITY}/ChangePassword"
 # Of these, one caller may have few at a time.
-SCARCE = {f"/{AUDIT}/ExportAuditLogs", f"/{AUDIT}/FollowAuditLogs"}
+SCARCE = {
+    f"/{AUDIT}/ExportAuditLogs",
+    f"/{AUDIT}/FollowAuditLogs",
+    f"/{DEPLOYMENT}/WatchDeployments",
+    f"/{OUTPUT}/TailStageOutput",
+}
 REFRESH = f"/{IDENTITY}/Refresh"
 # A session is what a log-in makes; all others rehearse, or write audit entries only.
 MADE_BY = {LOGIN: {"sessions", "refresh_tokens"}}

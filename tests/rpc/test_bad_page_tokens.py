@@ -12,6 +12,7 @@ import pytest_asyncio
 from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from release_manager.audit.v1 import audit_pb2
 
 from shared.errors import PageTokenInvalid
@@ -32,6 +33,8 @@ LISTS = sorted(
 CHANGES: Mapping[str, object] = {
     "service": "auth",
     "environment": "prod",
+    "compared_with": "prod",
+    "as_of of entries": Timestamp(seconds=1_700_000_000),
     "team": "Platform",
     **dict.fromkeys(("author", "owner", "user", "approver", "deployed_by"), "dev1"),
     "tag": "corpus",
@@ -40,6 +43,8 @@ CHANGES: Mapping[str, object] = {
     "filter": 'created_at > "2020-01-01T00:00:00Z"',
     "order_by": "created_at",
     "service_account": "catalog",
+    "webhook": "corpus-other",
+    "stage": "build",
     "filter of entries": audit_pb2.AuditLogFilter(action="create"),
 }
 # Of these another one of the same kind must be there.

@@ -154,7 +154,8 @@ def comparable(method: str, raw: bytes) -> Message:
 
 def clear_what_differs(message: Any) -> None:
     for field, value in message.ListFields():
-        if field.name in {"id", "etag", "user_id", "deployment_id"} or field.name.endswith("_at"):
+        differs = {"id", "etag", "user_id", "deployment_id", "deadline"}
+        if field.name in differs or field.name.endswith("_at"):
             message.ClearField(field.name)
         elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
             for inner in value if field.is_repeated else [value]:

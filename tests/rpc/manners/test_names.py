@@ -15,7 +15,12 @@ METHODS = product_methods()
 UNKNOWN_ID = "018f4e6a-1111-7aaa-8bbb-0123456789ab"
 RELEASES = {"release", "releases", "target_release", "from_release", "to_release"}
 # What is said of an unknown name otherwise than that it is not there, with the reason.
+_COMPARED = "it is compared with names, also with ones to come"
 OTHERWISE = {
+    "NotificationService/CreateWebhook environments": _COMPARED,
+    "NotificationService/CreateWebhook services": _COMPARED,
+    "NotificationService/UpdateWebhook environments": _COMPARED,
+    "NotificationService/UpdateWebhook services": _COMPARED,
     "AuditService/LogActions events.user": "each event of a batch is answered for itself",
     "CatalogService/SuggestRunbooks stage": "it is a tag to look for, and none need have it",
 }
