@@ -12,6 +12,7 @@ import pytest
 from shared.errors import FollowSlotsTaken, OutputFull, OutputOutOfRange, TokenRejected
 from tests.support.deployments import World, waits_for_a_lock
 from tests.support.executing import pausing, told_of
+from tests.support.polling import no_open_transaction
 from tests.support.printing import LONGEST, Printer, end_of, printer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -93,11 +94,7 @@ async def test_a_reader_that_stops_reading_hinders_nobody(
         # Long enough for what fits into the buffers of the connections.
         await asyncio.sleep(1.0)
         began = resident()
-        open_ones = await world.database.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND application_name = 'deployment' AND state LIKE 'idle in transaction%'"
-        )
-        assert open_ones == 0
+        await no_open_transaction(world.database)
         async with asyncio.timeout(10):
             assert (await hash_of(stage.tail(who="lead1")))[1] == sent
             await world.stage(stage.deployment, "build", "completed")

@@ -17,6 +17,7 @@ from shared.identity.actor import Role
 from shared.ids import new_id
 from shared.rpc.slots import Slots
 from tests.rpc.audit.conftest import Service, as_, event, refusal
+from tests.support.polling import no_open_transaction
 from tests.support.walls import lose_end
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
@@ -360,10 +361,7 @@ async def test_a_slow_reader_delays_nobody_and_misses_nothing(audit: Service) ->
             async with asyncio.timeout(5):
                 while len(quick.entries) < (round_ + 1) * 20:
                     await quick.read()
-        open_ = await audit.owner.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
-        )
-        assert open_ == 0
+        await no_open_transaction(audit.owner)
         assert numbers(await slow.until(await size(audit)))[-240:] == list(range(240))
 
 
