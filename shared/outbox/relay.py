@@ -82,10 +82,10 @@ class Relay:
             await asyncio.wait(futures.values(), timeout=seconds)
         finally:
             for event, future in futures.items():
-                waiting = self._waiting[event]
+                waiting = self._waiting.get(event, set())
                 waiting.discard(future)
                 if not waiting:
-                    del self._waiting[event]
+                    self._waiting.pop(event, None)
         return {event: future.result() for event, future in futures.items() if future.done()}
 
     async def run(self) -> None:
@@ -129,7 +129,7 @@ class Relay:
             elsewhere = [event for event in self._waiting if event not in acknowledged]
             acknowledged |= await delivered(tx, elsewhere)
         for event, index in acknowledged.items():
-            for waiter in self._waiting.get(event, ()):
+            for waiter in self._waiting.pop(event, ()):
                 if not waiter.done():
                     waiter.set_result(index)
         return len(pending) == most or len(answered) < len(pending) or bool(refused)

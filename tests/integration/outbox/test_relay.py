@@ -271,6 +271,27 @@ async def test_a_call_learns_at_once_of_what_another_replica_has_delivered(
     await delivery
 
 
+async def test_what_was_delivered_is_not_looked_for_again(
+    db: Database, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a call waits, the relay looks often; when it has told the call, it no longer does."""
+    passes, deliver = [], relay.deliver_once
+
+    async def counted() -> bool:
+        passes.append(1)
+        return await deliver()
+
+    monkeypatch.setattr(relay, "deliver_once", counted)
+    monkeypatch.setattr(relays, "POLL_S", 60)
+    async with runs(relay):
+        (event,) = await commit(db, [version(team, 1) for team in aggregates(1)])
+        relay.wake()
+        assert await relay.acknowledged([event], 5) == {event: 0}
+        seen = len(passes)
+        await asyncio.sleep(5 * relays.AWAITED_POLL_S)
+        assert len(passes) == seen
+
+
 async def _is_sending(db: Database) -> bool:
     return lent(db) > 0
 
