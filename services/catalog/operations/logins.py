@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import func, select
-
 from services.catalog.rules.resources import Credentials
 from services.catalog.rules.throttling import KNOWN_FOR, account_of, source_of
 from services.catalog.store import login_throttles, sessions, users
@@ -125,10 +123,9 @@ class LogIns:
     async def _admit(self, account: str, source: str, user_id: UUID | None) -> tuple[bool, bool]:
         """Return whether the password is compared, and whether its source is known."""
         async with self._db.transaction() as tx:
-            now = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
+            before, now = await login_throttles.locked(tx, account, source)
             addresses = await sessions.addresses(tx, user_id or NOBODY, now - KNOWN_FOR)
             known = source in set(map(source_of, addresses))
-            before = await login_throttles.locked(tx, account, source)
             admitted = before.admit(now, known=known)
             after = before.failed(now, known=known) if admitted else before.refused()
             await login_throttles.save(tx, account, source, after)
@@ -136,7 +133,7 @@ class LogIns:
 
     async def _succeeded(self, account: str, source: str, *, known: bool) -> None:
         async with self._db.transaction() as tx:
-            before = await login_throttles.locked(tx, account, source)
+            before, _ = await login_throttles.locked(tx, account, source)
             await login_throttles.save(tx, account, source, before.succeeded(known=known))
 
 

@@ -5,7 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, func, select, tuple_, update
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    Row,
+    Text,
+    bindparam,
+    case,
+    column,
+    delete,
+    func,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,6 +26,30 @@ from services.catalog.rules.throttling import ALL_SOURCES, Throttle, Throttles
 from shared.db.models.identity import LoginThrottle
 
 _table = LoginThrottle
+_PLACES = (
+    func.unnest(bindparam("places", type_=ARRAY(Text)))
+    .table_valued(column("source", Text), name="place")
+    .render_derived()
+)
+_MADE = insert(_table).from_select(
+    ["account", "source"], select(bindparam("of_account", type_=Text), _PLACES.c.source)
+)
+# Built once: of each log-in, these are most of what is sent to the database.
+_LOCK = _MADE.on_conflict_do_update(
+    index_elements=[_table.account, _table.source], set_={"account": _MADE.excluded.account}
+).returning(_table.__table__, func.clock_timestamp().label("now"))
+_SAVE = (
+    update(_table)
+    .where(_table.account == bindparam("of_account"), _table.source == bindparam("of_source"))
+    .values(
+        failures=bindparam("failures"),
+        refused=bindparam("refused"),
+        compared_at=bindparam("compared_at"),
+        delayed_until=bindparam("delayed_until"),
+        locked_at=bindparam("locked_at"),
+        recorded=case((bindparam("locked", type_=Boolean), _table.recorded)),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +74,29 @@ class Report:
     suppressed: int
 
 
-async def locked(tx: AsyncConnection, account: str, source: str) -> Throttles:
-    """Return what is known of an account and a source, locked in this order."""
+async def locked(tx: AsyncConnection, account: str, source: str) -> tuple[Throttles, datetime]:
+    """Return what is known of an account and a source, locked in this order, and the moment."""
     rows = await _locked(tx, account, source)
-    return Throttles(_throttle(rows[ALL_SOURCES]), _throttle(rows[source]))
+    return Throttles(_throttle(rows[ALL_SOURCES]), _throttle(rows[source])), rows[source].now
 
 
 async def save(tx: AsyncConnection, account: str, source: str, after: Throttles) -> None:
     """Store what is known now; both rows are locked."""
-    for place, throttle in ((ALL_SOURCES, after.account), (source, after.source)):
-        values: dict[str, Any] = {
+    places = ((ALL_SOURCES, after.account), (source, after.source))
+    rows = [
+        {
+            "of_account": account,
+            "of_source": place,
             "failures": throttle.failures,
             "refused": throttle.refused,
             "compared_at": list(throttle.compared_at),
             "delayed_until": throttle.delayed_until,
             "locked_at": throttle.locked_at,
+            "locked": throttle.lock is not None,
         }
-        if throttle.lock is None:
-            values["recorded"] = None
-        await _change(tx, account, place, values)
+        for place, throttle in places
+    ]
+    await tx.execute(_SAVE, rows)
 
 
 async def report(tx: AsyncConnection, account: str, source: str) -> tuple[Throttle, Report, Report]:
@@ -127,13 +168,8 @@ async def purge(
 async def _locked(
     tx: AsyncConnection, account: str, source: str
 ) -> dict[str, Row[*tuple[Any, ...]]]:
-    values = [{"account": account, "source": place} for place in (ALL_SOURCES, source)]
-    made = insert(_table).values(values)
-    statement = made.on_conflict_do_update(
-        index_elements=[_table.account, _table.source],
-        set_={"account": made.excluded.account},
-    ).returning(_table.__table__)
-    return {row.source: row for row in await tx.execute(statement)}
+    found = await tx.execute(_LOCK, {"of_account": account, "places": [ALL_SOURCES, source]})
+    return {row.source: row for row in found}
 
 
 async def _change(tx: AsyncConnection, account: str, source: str, values: dict[str, Any]) -> None:
