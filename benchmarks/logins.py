@@ -9,7 +9,7 @@ were waiting, and how long those took to be told.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +60,7 @@ class Logins:
         self._catalog: Any = catalog_pb2_grpc.CatalogServiceStub(channel)
         self._identity: Any = identity_pb2_grpc.IdentityServiceStub(channel)
         self._metadata = audit.metadata
-        self._threads = Path(f"/proc/{process}/task")
+        self._process = process
         self._seconds = logins / LOGINS_A_SECOND
         self.flood = Flood()
 
@@ -106,18 +106,26 @@ class Logins:
             self.flood.compared.append(time.perf_counter() - began)
 
     async def _look(self) -> None:
-        """Count the children of the service that run, which are those that hash."""
+        """Count the descendants of the service that run, which are those that hash."""
         while True:
-            running = 0
-            for children in self._threads.glob("*/children"):
-                with suppress(OSError):
-                    running += sum(map(_runs, children.read_text().split()))
+            running = sum(map(_runs, _descendants(self._process)))
             self.flood.most_hashing = max(self.flood.most_hashing, running)
             await asyncio.sleep(LOOK_EVERY_S)
 
 
-def _runs(process: str) -> bool:
-    state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+def _descendants(process: int) -> Iterator[int]:
+    for children in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, children.read_text().split()):
+                yield child
+                yield from _descendants(child)
+
+
+def _runs(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # it has ended meanwhile
+        return False
     return state == RUNNING
 
 

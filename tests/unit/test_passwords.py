@@ -2,12 +2,15 @@
 
 import asyncio
 import errno
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import bcrypt
@@ -17,6 +20,7 @@ from shared.errors import LoginBusy
 from shared.identity import passwords as module
 from shared.identity.hashing import NICENESS, hash_password
 from shared.identity.passwords import Passwords
+from tests.support.polling import eventually
 
 CHEAP = 4
 
@@ -111,10 +115,52 @@ def hashing_processes() -> list[int]:
     return list(map(int, found.split()))
 
 
-async def test_hashing_gives_way_to_all_other_work(passwords: Passwords) -> None:
-    await passwords.check("x", None)
-    [process] = hashing_processes()
-    assert os.getpriority(os.PRIO_PROCESS, process) == NICENESS
+def children_of(process: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
+
+
+async def test_hashing_gives_way_to_all_other_work() -> None:
+    async def only_what_is_left_over() -> bool:
+        children = [child for parent in hashing_processes() for child in children_of(parent)]
+        return [os.sched_getscheduler(child) for child in children] == [os.SCHED_IDLE]
+
+    with checking(12) as passwords:
+        check = asyncio.create_task(passwords.check("x", None))  # it takes a quarter of a second
+        await eventually(only_what_is_left_over, every=0.001)
+        assert not (await check).right
+        [process] = hashing_processes()
+        assert os.getpriority(os.PRIO_PROCESS, process) == NICENESS
+        assert not children_of(process)
+
+
+@pytest.mark.parametrize(
+    "hindrance",
+    [
+        "hashing.PATIENCE_S = 0",
+        "hashing._be_the_child = lambda *_: os._exit(1)",
+        "os.fork = refuse",
+    ],
+)
+def test_a_check_is_made_though_no_child_makes_it(hindrance: str) -> None:
+    """A processor that is never free, a child that is killed, no room for a process."""
+    program = f"""
+import os
+from shared.identity import hashing
+def refuse(): raise BlockingIOError
+{hindrance}
+hashing.main()
+"""
+    stored = hash_password("secret", 8)
+    known = {"stored": stored, "checksum": "x" * 31, "rounds": 8}
+    questions = [{"password": tried, **known} for tried in ("secret", "wrong", "secret")]
+    told = subprocess.run(
+        (sys.executable, "-c", program),
+        input="".join(json.dumps(question) + "\n" for question in questions).encode(),
+        capture_output=True,
+        check=True,
+        timeout=30,
+    ).stdout
+    assert [json.loads(line)["right"] for line in told.splitlines()] == [True, False, True]
 
 
 async def test_a_process_that_dies_is_replaced(passwords: Passwords) -> None:
