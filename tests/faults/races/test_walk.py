@@ -26,13 +26,14 @@ from tests.faults.races.linear import Op
 from tests.faults.races.walkers import Metadata, Walk
 from tests.properties.lives import LEGAL
 from tests.support.machine import Machine, own_environment
+from tests.support.polling import eventually
 
 SECONDS = float(os.environ.get("WALK_SECONDS", "8"))
 SEED = int(os.environ.get("WALK_SEED", "0")) or Random().randrange(1, 2**32)
 CLIENTS, PAIRS, RELEASES = 24, 20, 6
 WALKERS = ("dev1", "lead1", "admin")
 OPERATIONS_A_SECOND = 10
-WAITING = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
+DELIVERED = "SELECT count(*) = 0 FROM outbox WHERE sent_at IS NULL"
 pytestmark = pytest.mark.timeout(SECONDS + 300)
 
 
@@ -125,9 +126,7 @@ async def until_ended(
 
 async def checked(walking: Walk, database: asyncpg.Connection) -> list[str]:
     """Hold what everybody saw against the tables and the ledger."""
-    async with asyncio.timeout(60):
-        while await database.fetchval(WAITING):  # noqa: ASYNC110  (the ledger, not a task)
-            await asyncio.sleep(0.1)
+    await eventually(lambda: database.fetchval(DELIVERED), 60)
     rows = await database.fetch(
         "SELECT d.id::text, d.row_version, d.status FROM deployments d"
         " JOIN services s ON s.id = d.service_id WHERE s.name = ANY ($1)",
