@@ -1,6 +1,5 @@
 """Executors for tests: claiming, driving, and times moved in the database instead of waited for."""
 
-import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from release_manager.deployment.v1 import deployment_pb2, execution_pb2
 
 from shared.domain_error import DomainError
 from tests.support.deployments import World
+from tests.support.polling import eventually
 from tests.support.publishing import publish
 
 
@@ -59,6 +59,10 @@ def stage_report(
     )
 
 
+# Otherwise what is over would stand still, as when nobody could have reported.
+LOOKED = "WITH looked AS (UPDATE deadline_watch SET looked_at = now())"
+
+
 async def pausing(world: World, place: str, **more: Any) -> None:
     """Publish a policy in which a failed stage pauses its deployment."""
     pause = deployment_pb2.ON_FAILURE_PAUSE
@@ -73,7 +77,7 @@ async def promoted(world: World, app: str, place: str, version: str = "1") -> st
 async def lease_is_over(world: World, deployment: str) -> None:
     """Let the time of a lease be over, as far as the database knows."""
     done = await world.database.execute(
-        "UPDATE deployment_leases SET expires_at = now() - interval '1 second'"
+        f"{LOOKED} UPDATE deployment_leases SET expires_at = now() - interval '1 second'"
         " WHERE deployment_id = $1",
         deployment,
     )
@@ -83,7 +87,7 @@ async def lease_is_over(world: World, deployment: str) -> None:
 async def deadline_is_over(world: World, deployment: str) -> None:
     """Let the present status of a deployment have lasted for too long."""
     done = await world.database.execute(
-        "UPDATE deployments SET deadline = now() - interval '1 second'"
+        f"{LOOKED} UPDATE deployments SET deadline = now() - interval '1 second'"
         " WHERE id = $1 AND deadline IS NOT NULL",
         deployment,
     )
@@ -93,7 +97,7 @@ async def deadline_is_over(world: World, deployment: str) -> None:
 async def stage_deadline_is_over(world: World, deployment: str, stage: str) -> None:
     """Let a stage have run for too long."""
     done = await world.database.execute(
-        "UPDATE pipeline_stages SET deadline = now() - interval '1 second'"
+        f"{LOOKED} UPDATE pipeline_stages SET deadline = now() - interval '1 second'"
         " WHERE deployment_id = $1 AND name = $2 AND deadline IS NOT NULL",
         deployment,
         stage,
@@ -104,10 +108,12 @@ async def stage_deadline_is_over(world: World, deployment: str, stage: str) -> N
 async def becomes(world: World, deployment: str, status: str) -> deployment_pb2.Deployment:
     """Wait until a deployment is in a status, as nobody calls."""
     wanted = deployment_pb2.DeploymentStatus.Value(f"DEPLOYMENT_STATUS_{status}")
-    async with asyncio.timeout(25):
-        while (found := await world.get(deployment)).status != wanted:  # noqa: ASYNC110
-            await asyncio.sleep(0.2)
-    return found
+
+    async def in_it() -> deployment_pb2.Deployment | None:
+        found = await world.get(deployment)
+        return found if found.status == wanted else None
+
+    return await eventually(in_it, 25, 0.2)
 
 
 async def told_of(world: World, deployment: str) -> list[tuple[str, dict[str, Any]]]:

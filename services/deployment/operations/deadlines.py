@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from functools import partial
-from time import monotonic
 from typing import Final
 
 import structlog
@@ -17,8 +17,8 @@ from shared.errors import AuditBacklog
 from shared.outbox.delivery import Delivery
 
 LOOK_EVERY_S = 5.0
-# Without an answer of the database for so long, executors may have got none either.
-AWAY_S = 15.0
+# When no replica has looked for so long, executors may not have been able to report either.
+AWAY: Final = timedelta(seconds=15)
 BATCH = 100
 _LOCK = 7263772  # any number; the same in every replica
 
@@ -36,20 +36,14 @@ class Deadlines:
     """Looks after what has an end; of several replicas one at a time.
 
     The clock is the database's. While the ledger lags so far that nothing may change, and after
-    the database was away, leases stand still: who could not report has not gone away.
+    the database or all replicas were away, leases stand still: who could not report has not gone
+    away.
     """
 
-    def __init__(
-        self, db: Database, delivery: Delivery, *, clock: Callable[[], float] = monotonic
-    ) -> None:
-        """Find what is due in `db` and end each in a change of its own.
-
-        `clock` gives seconds, by which it is noticed that looking was not possible for a while.
-        """
+    def __init__(self, db: Database, delivery: Delivery) -> None:
+        """Find what is due in `db` and end each in a change of its own."""
         self._db = db
         self._delivery = delivery
-        self._clock = clock
-        self._looked = clock()
 
     async def run(self) -> None:
         """Keep looking until cancelled; first a while after the backlog began to be known."""
@@ -63,16 +57,19 @@ class Deadlines:
 
     async def look(self) -> None:
         """End what is due by the database's clock, as long as no other replica does."""
-        away = self._clock() - self._looked > AWAY_S
         async with self._db.transaction() as tx:
             mine = select(func.pg_try_advisory_xact_lock(_LOCK), func.clock_timestamp())
             alone, now = (await tx.execute(mine)).one()
-            if alone and (away or self._is_behind()):
+            if not alone:
+                return
+            away = now - await due.looked_at(tx) > AWAY
+            if away or self._is_behind():
                 await leases.stand_still(tx, now)
-            elif alone:
+            else:
                 for one in await due.by(tx, now, BATCH):
                     await self._end(one)
-        self._looked = self._clock()
+            # Last, so that this transaction writes nothing while the others are under way.
+            await due.note_look(tx)
 
     def _is_behind(self) -> bool:
         """Say whether the ledger lags so far that nothing may change."""

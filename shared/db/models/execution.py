@@ -9,6 +9,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     PrimaryKeyConstraint,
+    SmallInteger,
     UniqueConstraint,
     func,
     text,
@@ -46,6 +47,19 @@ class DeploymentLease(Row, Schema):
     duration_seconds: Mapped[int]
     claimed_at: Mapped[datetime]
     expires_at: Mapped[datetime]
+
+
+class DeadlineWatch(Schema):
+    """The one row that says when a replica looked last for what is due."""
+
+    __tablename__ = "deadline_watch"
+    __table_args__ = (
+        CheckConstraint("id = 1", name="single"),
+        {"postgresql_with": {"fillfactor": "10"}},
+    )
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, server_default=text("1"))
+    looked_at: Mapped[datetime]
 
 
 class StageAttempt(Row, Schema):

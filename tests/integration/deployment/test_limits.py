@@ -186,23 +186,45 @@ async def test_who_was_asked_to_stop_can_still_say_so_after_a_backlog(
     await world.check_events()
 
 
-async def test_leases_stand_still_after_the_database_was_away(
+async def test_leases_stand_still_after_all_replicas_or_the_database_were_away(
     world: World, database: Database, app: str, place: str
 ) -> None:
     made = await promoted(world, app, place)
     token = (await Executor(world).claim(made, lease_duration=TEN_MINUTES)).lease_token
     soon = "UPDATE deployment_leases SET expires_at = now() + interval '20 seconds'"
-    seconds = 0.0
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
-        delivery = Delivery(database, "deployment", channel, versions)
-        looking = Deadlines(database, delivery, clock=lambda: seconds)
-        for passed, longer in ((5.0, False), (60.0, True), (5.0, False)):
+        for passed, longer in ((5, False), (60, True), (5, False)):
             await world.database.execute(f"{soon} WHERE deployment_id = $1", made)
-            seconds += passed
-            await looking.look()
+            await nobody_has_looked_for(world, passed)
+            # Each time a replica that has just been started and knows of none before.
+            await Deadlines(database, Delivery(database, "deployment", channel, versions)).look()
             left = (await world.get(made)).lease.expires_at.ToDatetime(UTC) - datetime.now(UTC)
             assert (left > timedelta(minutes=9)) is longer
     await Executor(world).report(made, "build", "completed", token)
+
+
+async def test_what_was_overdue_when_everybody_came_back_is_not_lost(
+    world: World, database: Database, app: str, place: str
+) -> None:
+    made = await promoted(world, app, place)
+    token = (await Executor(world).claim(made, lease_duration=TEN_MINUTES)).lease_token
+    await Executor(world).report(made, "build", "in_progress", token)
+    await world.database.execute(
+        "WITH over AS (UPDATE deployment_leases SET expires_at = now() - interval '1 second'"
+        " WHERE deployment_id = $1)"
+        " UPDATE deadline_watch SET looked_at = now() - interval '1 hour'",
+        made,
+    )
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+        for _ in range(2):
+            await Deadlines(database, Delivery(database, "deployment", channel, versions)).look()
+    await Executor(world).report(made, "build", "completed", token)
+
+
+async def nobody_has_looked_for(world: World, seconds: int) -> None:
+    await world.database.execute(
+        "UPDATE deadline_watch SET looked_at = now() - make_interval(secs => $1)", seconds
+    )
 
 
 async def test_no_stage_is_due_of_what_is_to_stop(
