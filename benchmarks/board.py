@@ -16,18 +16,9 @@ from google.protobuf.message import Message
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from benchmarks import board_past
-from benchmarks.figures import Figure, Pair, Promise
-from benchmarks.lists import percentile
+from benchmarks.figures import Figure, Pair, Promise, percentile
 from benchmarks.nothing import DO_NOTHING
-from benchmarks.stage import (
-    PRODUCER,
-    Bench,
-    Metadata,
-    free_address,
-    open_channel,
-    service_running,
-    until_serving,
-)
+from benchmarks.stage import PRODUCER, UNCOMPARED, Bench, Metadata
 
 CALLS: Final = 100
 WARMING: Final = 5
@@ -88,20 +79,9 @@ async def _filled(bench: Bench) -> AsyncIterator[tuple[grpc.aio.Channel, Metadat
     async with bench.audit() as audit:
         await audit.owner.execute("UPDATE users SET role = 'admin' WHERE username = $1", PRODUCER)
         await board_past.fill(audit.owner)
-        settings = {
-            "DATABASE_URL": audit.database_url,
-            "DEPLOYMENT_ADDRESS": (address := free_address()),
-            "AUDIT_ADDRESS": audit.address,
-            "RELEASE_MANAGER_KEY_DIR": str(audit.key_dir),
-            "LOG_FORMAT": "json",
-            # Comparing all versions with an empty ledger would be measured too.
-            "RECONCILE_SECONDS": "86400",
-        }
-        log = bench.directory / "deployment_of_a_year.log"
-        with service_running("benchmarks.deployment_nothing", settings, log) as process:
-            await until_serving(address, process, log)
-            async with open_channel(address) as channel:
-                yield channel, audit.metadata
+        module = "benchmarks.deployment_nothing"
+        async with bench.beside(audit, module, "DEPLOYMENT_ADDRESS", UNCOMPARED) as deployment:
+            yield deployment.channel, audit.metadata
 
 
 async def _figure(name: str, call: Call, nothing: Call, calls: int) -> Figure:
@@ -123,6 +103,7 @@ async def _figure(name: str, call: Call, nothing: Call, calls: int) -> Figure:
 
 
 async def _timed(call: Call) -> float:
+    """Return how many milliseconds a call takes."""
     began = time.perf_counter()
     await call()
-    return time.perf_counter() - began
+    return (time.perf_counter() - began) * 1_000

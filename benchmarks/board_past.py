@@ -11,6 +11,7 @@ from benchmarks.stage import Owner
 
 SERVICES: Final = 200
 TEAMS: Final = 20
+USERS: Final = 20
 ENVIRONMENTS: Final = 5
 RELEASES_OF_A_SERVICE: Final = 12
 DEPLOYMENTS_OF_A_PAIR: Final = 12
@@ -23,7 +24,7 @@ _SERVICE = _ID.format("'service-' || s")
 _PLACE = _ID.format("'place-' || e")
 _RELEASE = _ID.format("'release-' || s || '-' || {}")
 _DEPLOYMENT = _ID.format("'deployment-' || s || '-' || e || '-' || {}")
-_USER = _ID.format("'user-' || 1 + {} % 20")
+_USER = _ID.format(f"'user-' || 1 + {{}} % {USERS}")
 # The last of a pair waits in a fifth of the pairs and runs in another; of the others, each sixth
 # failed and stayed so, each sixth failed and was undone by the next one, the rest completed.
 _STATUS = f"""CASE WHEN k = {DEPLOYMENTS_OF_A_PAIR} AND (s + e) % 5 = 0 THEN 'pending'
@@ -40,7 +41,7 @@ SELECT {_ID.format("'team-' || n")}, 'team-' || n FROM generate_series(1, {TEAMS
 INSERT INTO users (id, username, email, role, password_hash)
 SELECT {_ID.format("'user-' || n")}, 'user-' || n, 'user-' || n || '@past.example.com',
     'developer', 'none'
-FROM generate_series(1, 20) AS n;
+FROM generate_series(1, {USERS}) AS n;
 
 INSERT INTO environments (id, name, environment_type, promotion_order)
 SELECT {_PLACE}, 'place-' || e, (ARRAY['dev', 'dev', 'staging', 'staging', 'prod'])[e], e

@@ -16,7 +16,8 @@ SERVICES: Final = 1_000
 RELEASES_OF_A_SERVICE: Final = 50
 TEAMS: Final = 500
 ENVIRONMENTS: Final = 500
-RUNBOOKS_OF_A_SERVICE: Final = 5
+RUNBOOKS: Final = SERVICES * 5
+DEPLOYMENTS: Final = 2_000
 # Of one user, account and runbook; the others have a few.
 MANY: Final = 1_000
 
@@ -25,6 +26,7 @@ COMMIT: Final = md5(b"commit-77", usedforsecurity=False).hexdigest()
 
 # An id that `id_of` knows too.
 _ID = "md5({})::uuid"
+_AUTHOR = _ID.format("'user-' || 1 + n % 700")
 _AT = "'2026-01-01T00:00:00Z'::timestamptz - n * interval '1 hour'"
 _ARCHIVED = "CASE WHEN n % 20 = 7 THEN '2026-01-02T00:00:00Z'::timestamptz END"
 _FILL: Final = f"""
@@ -93,7 +95,7 @@ SELECT {_ID.format("'release-' || n")}, {_ID.format(f"'service-' || 1 + n % {SER
     status, n % 50 = 2, repeat('What has changed, and why. ', 8),
     CASE WHEN status <> 'draft' THEN {_AT} END, {_ARCHIVED}, {_AT}, {_AT}
 FROM generate_series(0, {SERVICES * RELEASES_OF_A_SERVICE - 1}) AS n, LATERAL (
-    SELECT {_ID.format("'user-' || 1 + n % 700")} AS author,
+    SELECT {_AUTHOR} AS author,
         CASE WHEN n % 60 = 1 THEN 'draft' WHEN n % 60 = 2 THEN 'abandoned'
              WHEN n % 60 = 3 THEN 'rolled_back' WHEN n % 3 = 0 THEN 'promoted'
              ELSE 'published' END AS status
@@ -103,18 +105,18 @@ INSERT INTO runbooks (id, service_id, environment_id, created_by, title, content
     published_at, archived_at, created_at, updated_at)
 SELECT {_ID.format("'runbook-' || n")}, {_ID.format(f"'service-' || 1 + n % {SERVICES}")},
     CASE WHEN n % 3 = 0 THEN {_ID.format("'place-' || 1 + n % 30")} END,
-    {_ID.format("'user-' || 1 + n % 700")}, 'Thing ' || n || ' is broken',
+    {_AUTHOR}, 'Thing ' || n || ' is broken',
     repeat('Look at the logs, and then at word' || n || '. ', 50),
     jsonb_build_array('tag' || n % 100), 1, {_AT}, {_ARCHIVED}, {_AT}, {_AT}
-FROM generate_series(1, {SERVICES * RUNBOOKS_OF_A_SERVICE}) AS n;
+FROM generate_series(1, {RUNBOOKS}) AS n;
 
 INSERT INTO runbook_versions (id, runbook_id, version, created_by, title, content, published_at,
     created_at, updated_at)
 SELECT {_ID.format("'version-' || n")},
     {_ID.format(f"'runbook-' || CASE WHEN n <= {MANY} THEN 1 ELSE n - {MANY} + 1 END")},
-    CASE WHEN n <= {MANY} THEN n ELSE 1 END, {_ID.format("'user-' || 1 + n % 700")},
+    CASE WHEN n <= {MANY} THEN n ELSE 1 END, {_AUTHOR},
     'Thing is broken', 'Look at the logs.', {_AT}, {_AT}, {_AT}
-FROM generate_series(1, {MANY + SERVICES * RUNBOOKS_OF_A_SERVICE - 1}) AS n;
+FROM generate_series(1, {MANY + RUNBOOKS - 1}) AS n;
 
 INSERT INTO deployments (id, release_id, service_id, environment_id, deployed_by, requesters, kind,
     status, artifact_digest, created_at, updated_at)
@@ -122,13 +124,13 @@ SELECT {_ID.format("'deployment-' || n")}, {_ID.format("'release-' || n")},
     {_ID.format(f"'service-' || 1 + n % {SERVICES}")}, {_ID.format("'place-1'")},
     {_ID.format("'user-1'")}, ARRAY[{_ID.format("'user-1'")}], 'deploy', 'cancelled', 'sha256:0',
     {_AT}, {_AT}
-FROM generate_series(0, 1999) AS n;
+FROM generate_series(0, {DEPLOYMENTS - 1}) AS n;
 
 INSERT INTO runbook_executions (id, runbook_id, version, deployment_id, outcome, executed_by,
     started_at, finished_at, created_at, updated_at)
 SELECT {_ID.format("'execution-' || n")},
-    {_ID.format(f"'runbook-' || CASE WHEN n <= {MANY} THEN 1 ELSE n % 5000 + 1 END")}, 1,
-    {_ID.format("'deployment-' || n % 2000")}, 'succeeded', {_ID.format("'user-' || 1 + n % 700")},
+    {_ID.format(f"'runbook-' || CASE WHEN n <= {MANY} THEN 1 ELSE n % {RUNBOOKS} + 1 END")}, 1,
+    {_ID.format(f"'deployment-' || n % {DEPLOYMENTS}")}, 'succeeded', {_AUTHOR},
     {_AT}, {_AT}, {_AT}, {_AT}
 FROM generate_series(1, 20000) AS n;
 

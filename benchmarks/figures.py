@@ -25,6 +25,11 @@ class Pair:
         return median(own / other for own, other in zip(self.ours, self.theirs, strict=True))
 
 
+def percentile(measured: Sequence[float], part: float) -> float:
+    """Return what this part of all that was measured lies below."""
+    return sorted(measured)[int(len(measured) * part)]
+
+
 async def in_turns(ours: Round, theirs: Round, rounds: int) -> Pair:
     """Measure both sides so many times, after one round each that does not count.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from release_manager.audit.v1 import audit_pb2 as pb
 
-from benchmarks.figures import Figure, Promise, alone
+from benchmarks.figures import Figure, Promise, alone, percentile
 from benchmarks.genuine import covered
 from benchmarks.load import new_events
 from benchmarks.stage import Audit, Bench
@@ -55,7 +55,7 @@ class Lag:
         await covered(self._audit, first + appended)
         lags = await self._lags(first)
         self.medians.append(median(lags))
-        return sorted(lags)[int(len(lags) * SLOWEST)]
+        return percentile(lags, SLOWEST)
 
     async def _send(self, requests: list[Any]) -> None:
         while requests:

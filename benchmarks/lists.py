@@ -5,7 +5,7 @@ on the same server. What counts is the 95th percentile on the slowest of the thr
 """
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,18 +14,10 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 
 from benchmarks import catalog_past
-from benchmarks.figures import Figure, Pair, Promise
+from benchmarks.figures import Figure, Pair, Promise, percentile
 from benchmarks.list_kinds import MODULES, Kind, kinds
 from benchmarks.nothing import DO_NOTHING
-from benchmarks.stage import (
-    PRODUCER,
-    Bench,
-    Metadata,
-    free_address,
-    open_channel,
-    service_running,
-    until_serving,
-)
+from benchmarks.stage import PRODUCER, UNCOMPARED, Bench, Metadata
 
 # Calls of each page, or what `--entries` says; the percentile needs some.
 CALLS = 30
@@ -62,7 +54,7 @@ class Client:
 
 @dataclass
 class Spent:
-    """How many seconds calls took: of a list by page, and of nothing."""
+    """How many milliseconds calls took: of a list by page, and of nothing."""
 
     pages: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in PLACES})
     nothing: list[float] = field(default_factory=list)
@@ -81,33 +73,21 @@ async def _filled(bench: Bench) -> AsyncIterator[Client]:
     async with bench.audit() as audit:
         await audit.owner.execute("UPDATE users SET role = 'admin' WHERE username = $1", PRODUCER)
         await catalog_past.fill(audit.owner)
-        settings = {
-            "DATABASE_URL": audit.database_url,
-            "CATALOG_ADDRESS": (address := free_address()),
-            "AUDIT_ADDRESS": audit.address,
-            "RELEASE_MANAGER_KEY_DIR": str(audit.key_dir),
-            "LOG_FORMAT": "json",
-            # Comparing all versions with an empty ledger would be measured too.
-            "RECONCILE_SECONDS": "86400",
-        }
-        log = bench.directory / "catalog_of_years.log"
-        with service_running("benchmarks.catalog_nothing", settings, log) as process:
-            await until_serving(address, process, log)
-            async with open_channel(address) as channel:
-                yield Client(channel, audit.metadata)
+        module = "benchmarks.catalog_nothing"
+        async with bench.beside(audit, module, "CATALOG_ADDRESS", UNCOMPARED) as catalog:
+            yield Client(catalog.channel, audit.metadata)
 
 
 async def _figure(client: Client, kind: Kind, calls: int) -> Figure:
     requests, entries = await _requests(client, kind)
     spent = Spent()
     for number in range(-WARMING, calls):
-        took = {name: await _timed(client, kind, requests[name]) for name in PLACES}
-        began = time.perf_counter()
-        await client.nothing()
+        took = {name: await _timed(client.page(kind, requests[name])) for name in PLACES}
+        idle = await _timed(client.nothing())
         if number >= 0:
-            spent.nothing.append(time.perf_counter() - began)
-            for name, seconds in took.items():
-                spent.pages[name].append(seconds)
+            spent.nothing.append(idle)
+            for name, milliseconds in took.items():
+                spent.pages[name].append(milliseconds)
     facts: dict[str, Any] = {"entries": entries}
     for name, times in spent.pages.items():
         facts[name] = {"median": percentile(times, 0.5), "p95": percentile(times, 0.95)}
@@ -117,10 +97,11 @@ async def _figure(client: Client, kind: Kind, calls: int) -> Figure:
     return Figure(f"list: {kind.name}", "ms", pair, "ms, nothing", promise, facts)
 
 
-async def _timed(client: Client, kind: Kind, request: Any) -> float:  # noqa: ANN401  (any list's)
+async def _timed(call: Awaitable[Any]) -> float:
+    """Return how many milliseconds a call takes."""
     began = time.perf_counter()
-    await client.page(kind, request)
-    return time.perf_counter() - began
+    await call
+    return (time.perf_counter() - began) * 1_000
 
 
 async def _requests(client: Client, kind: Kind) -> tuple[dict[str, Any], int]:
@@ -140,8 +121,3 @@ async def _requests(client: Client, kind: Kind) -> tuple[dict[str, Any], int]:
         MIDDLE: kind.later(tokens[len(tokens) // 2]),
         LAST: kind.later(last),
     }, entries
-
-
-def percentile(seconds: Sequence[float], part: float) -> float:
-    """Return a percentile, in milliseconds."""
-    return sorted(seconds)[int(len(seconds) * part)] * 1000

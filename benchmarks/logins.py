@@ -19,15 +19,8 @@ import grpc
 from release_manager.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from release_manager.identity.v1 import identity_pb2, identity_pb2_grpc
 
-from benchmarks.figures import Figure, Promise, in_turns
-from benchmarks.stage import (
-    Audit,
-    Bench,
-    free_address,
-    open_channel,
-    service_running,
-    until_serving,
-)
+from benchmarks.figures import Figure, Promise, in_turns, percentile
+from benchmarks.stage import Audit, Bench, Metadata, Running
 from shared.identity.hashing import hash_password
 
 LOGINS = 1_500
@@ -55,12 +48,12 @@ class Flood:
 class Logins:
     """The rounds: the same calls, with and without the log-ins."""
 
-    def __init__(self, channel: grpc.aio.Channel, audit: Audit, process: int, logins: int) -> None:
-        """Call the catalog service whose process has this id."""
-        self._catalog: Any = catalog_pb2_grpc.CatalogServiceStub(channel)
-        self._identity: Any = identity_pb2_grpc.IdentityServiceStub(channel)
-        self._metadata = audit.metadata
-        self._process = process
+    def __init__(self, catalog: Running, metadata: Metadata, logins: int) -> None:
+        """Call the catalog service."""
+        self._catalog: Any = catalog_pb2_grpc.CatalogServiceStub(catalog.channel)
+        self._identity: Any = identity_pb2_grpc.IdentityServiceStub(catalog.channel)
+        self._metadata = metadata
+        self._process = catalog.process.pid
         self._seconds = logins / LOGINS_A_SECOND
         self.flood = Flood()
 
@@ -68,7 +61,7 @@ class Logins:
         """Make the calls; return the 99th percentile of their times in milliseconds."""
         took: list[float] = []
         await _paced(CALLS_A_SECOND, self._seconds, lambda number: self._call(number, took))
-        return sorted(took)[int(len(took) * SLOWEST)]
+        return percentile(took, SLOWEST)
 
     async def during(self) -> float:
         """Make the calls while people log in; return what `without` returns."""
@@ -149,33 +142,25 @@ def _name(number: int) -> str:
 
 
 @asynccontextmanager
-async def _catalog(bench: Bench, audit: Audit) -> AsyncIterator[tuple[grpc.aio.Channel, int]]:
-    """Provide a channel to a catalog service on the ledger's database, and its process."""
+async def _catalog(bench: Bench, audit: Audit) -> AsyncIterator[Running]:
+    """Provide a catalog service on the ledger's database, with people who can log in."""
     await audit.owner.executemany(
         "INSERT INTO users (id, username, email, role, kind, password_hash)"
         " VALUES (gen_random_uuid(), $1, $1 || '@example.com', 'developer', 'person', $2)",
         [(_name(number), hash_password(PASSWORD, REAL_COST)) for number in range(ACCOUNTS)],
     )
-    address, log = free_address(), bench.directory / "catalog.log"
     settings = {
-        "DATABASE_URL": audit.database_url,
-        "CATALOG_ADDRESS": address,
-        "AUDIT_ADDRESS": audit.address,
         "AUDIT_TOKEN": audit.metadata[0][1].removeprefix("Bearer "),
-        "RELEASE_MANAGER_KEY_DIR": str(audit.key_dir),
         "BCRYPT_ROUNDS": str(REAL_COST),
-        "LOG_FORMAT": "json",
     }
-    with service_running("services.catalog", settings, log) as process:
-        await until_serving(address, process, log)
-        async with open_channel(address) as channel:
-            yield channel, process.pid
+    async with bench.beside(audit, "services.catalog", "CATALOG_ADDRESS", settings) as catalog:
+        yield catalog
 
 
 async def run(bench: Bench) -> Sequence[Figure]:
     """Measure."""
-    async with bench.audit() as audit, _catalog(bench, audit) as (channel, process):
-        logins = Logins(channel, audit, process, bench.size(LOGINS))
+    async with bench.audit() as audit, _catalog(bench, audit) as catalog:
+        logins = Logins(catalog, audit.metadata, bench.size(LOGINS))
         pair = await in_turns(logins.during, logins.without, min(bench.rounds, ROUNDS))
     flood = logins.flood
     facts = {

@@ -6,8 +6,8 @@ same for the catalog. Neither is part of the product.
 """
 
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from google.protobuf.empty_pb2 import Empty
 from release_manager.common.v1 import access_pb2
 
 from services.audit.app import audit_server
-from shared.rpc.program import run_service
+from shared.rpc.program import ServerOf, run_service
 from shared.rpc.server import RpcServer
 from shared.settings import Settings
 
@@ -26,8 +26,6 @@ PACKAGE, SERVICE, METHOD = "benchmarks.v1", "NothingService", "DoNothing"
 FULL_NAME = f"{PACKAGE}.{SERVICE}"
 DO_NOTHING = f"/{FULL_NAME}/{METHOD}"
 SCOPE = "audit.write"
-
-ServerOf = Callable[[Settings], AbstractAsyncContextManager[RpcServer]]
 
 
 def main() -> int:

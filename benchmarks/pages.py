@@ -14,7 +14,7 @@ from typing import Any
 from release_manager.audit.v1 import audit_pb2 as pb
 
 from benchmarks import past
-from benchmarks.figures import Figure, Pair, Promise
+from benchmarks.figures import Figure, Pair, Promise, percentile
 from benchmarks.past import Past
 from benchmarks.stage import Audit, Bench
 
@@ -64,18 +64,14 @@ async def _figure(name: str, large: Call, small: Call) -> Figure:
     spent: tuple[list[float], list[float]] = ([], [])
     for number in range(WARMING + CALLS):
         both = ((large, spent[0]), (small, spent[1]))
-        for call, seconds in both if number % 2 else reversed(both):
+        for call, milliseconds in both if number % 2 else reversed(both):
             began = time.perf_counter()
             await call()
             if number >= WARMING:
-                seconds.append(time.perf_counter() - began)
-    pair = Pair([_p95(spent[0])], [_p95(spent[1])])
-    facts = {"median": _p95(spent[0], 0.5), "median of the small": _p95(spent[1], 0.5)}
+                milliseconds.append((time.perf_counter() - began) * 1_000)
+    pair = Pair([percentile(spent[0], 0.95)], [percentile(spent[1], 0.95)])
+    facts = {"median": percentile(spent[0], 0.5), "median of the small": percentile(spent[1], 0.5)}
     return Figure(f"page: {name}", "ms", pair, "10 k", Promise(ratio_at_most=WORST), facts)
-
-
-def _p95(seconds: Sequence[float], part: float = 0.95) -> float:
-    return sorted(seconds)[int(len(seconds) * part)] * 1000
 
 
 async def _calls(side: Side) -> Mapping[str, Call]:

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 from release_manager.audit.v1 import audit_pb2 as pb
 
-from benchmarks.figures import Figure, Promise, in_turns
+from benchmarks.figures import Figure, Promise, in_turns, percentile
 from benchmarks.genuine import fill
 from benchmarks.nothing import DO_NOTHING
 from benchmarks.stage import Audit, Bench
@@ -46,7 +46,7 @@ class Proofs:
         took = await _timed(call)
         self.medians.append(median(took))
         await self._check(last.proof)
-        return _slow(took)
+        return percentile(took, NEARLY_ALL)
 
     async def do_nothing(self) -> float:
         """Call what does nothing; return the 95th percentile in milliseconds."""
@@ -55,7 +55,7 @@ class Proofs:
         async def call() -> None:
             await self._nothing(request, metadata=self._audit.metadata)
 
-        return _slow(await _timed(call))
+        return percentile(await _timed(call), NEARLY_ALL)
 
     async def _check(self, proof: pb.InclusionProof) -> None:
         answer = await self._audit.stub.GetCheckpoint(
@@ -75,10 +75,6 @@ async def _timed(call: Callable[[], Awaitable[None]]) -> list[float]:
         await call()
         took.append((time.perf_counter() - began) * 1_000)
     return took
-
-
-def _slow(took: list[float]) -> float:
-    return sorted(took)[int(len(took) * NEARLY_ALL)]
 
 
 async def run(bench: Bench) -> Sequence[Figure]:

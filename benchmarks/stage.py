@@ -9,13 +9,13 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 import grpc
@@ -40,32 +40,20 @@ LARGEST_ANSWER = 16 * 1_048_576
 START_S = 60.0
 STOP_S = 60.0
 POLL_S = 0.05
+# Comparing all versions with an empty ledger would be measured too.
+UNCOMPARED: Final = {"RECONCILE_SECONDS": "86400"}
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 Owner: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @dataclass(frozen=True)
-class Audit:
-    """A running audit service over a ledger of its own.
-
-    `metadata` is that of a service account (role lead) with every scope of the ledger; `owner` a
-    connection that may do everything with the database at `database_url`.
-    """
+class Running:
+    """A running service."""
 
     address: str
-    database_url: str
-    key_dir: Path
     channel: grpc.aio.Channel
-    metadata: Metadata
-    owner: Owner
     process: "subprocess.Popen[bytes]"
-    log: Path
-
-    @cached_property
-    def stub(self) -> Any:  # noqa: ANN401  (the stubs know synchronous channels only)
-        """The service."""
-        return audit_pb2_grpc.AuditServiceStub(self.channel)
 
     def resident_bytes(self) -> int:
         """Return how much memory the service holds now."""
@@ -88,6 +76,25 @@ class Audit:
         status = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         (line,) = (line for line in status if line.startswith(name + ":"))
         return int(line.split()[1]) * 1024
+
+
+@dataclass(frozen=True)
+class Audit(Running):
+    """A running audit service over a ledger of its own.
+
+    `metadata` is that of a service account (role lead) with every scope of the ledger; `owner` a
+    connection that may do everything with the database at `database_url`.
+    """
+
+    database_url: str
+    key_dir: Path
+    metadata: Metadata
+    owner: Owner
+
+    @cached_property
+    def stub(self) -> Any:  # noqa: ANN401  (the stubs know synchronous channels only)
+        """The service."""
+        return audit_pb2_grpc.AuditServiceStub(self.channel)
 
 
 @dataclass
@@ -113,21 +120,35 @@ class Bench:
         ensure_keys(key_dir)
         owner = await asyncpg.connect(driver_url(url))
         token = await _add_people(owner)
-        address = free_address()
-        settings = {
-            "DATABASE_URL": url,
-            "AUDIT_ADDRESS": address,
-            "RELEASE_MANAGER_KEY_DIR": str(key_dir),
-            "LOG_FORMAT": "json",
-            **(environment or {}),
-        }
-        log = self.directory / f"audit_{number}.log"
-        with service_running("benchmarks.nothing", settings, log) as process:
-            await until_serving(address, process, log)
-            async with open_channel(address) as channel:
-                metadata = (("authorization", f"Bearer {token}"),)
-                yield Audit(address, url, key_dir, channel, metadata, owner, process, log)
+        settings = {"DATABASE_URL": url, "RELEASE_MANAGER_KEY_DIR": str(key_dir)}
+        settings |= environment or {}
+        async with self._running("benchmarks.nothing", "AUDIT_ADDRESS", settings) as it:
+            metadata = (("authorization", f"Bearer {token}"),)
+            yield Audit(it.address, it.channel, it.process, url, key_dir, metadata, owner)
         await owner.close()
+
+    def beside(
+        self, audit: Audit, module: str, address: str, environment: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[Running]:
+        """Provide a service on the database of a ledger; `address` names the setting of its own."""
+        settings = {
+            "DATABASE_URL": audit.database_url,
+            "AUDIT_ADDRESS": audit.address,
+            "RELEASE_MANAGER_KEY_DIR": str(audit.key_dir),
+            **environment,
+        }
+        return self._running(module, address, settings)
+
+    @asynccontextmanager
+    async def _running(
+        self, module: str, address: str, environment: Mapping[str, str]
+    ) -> AsyncIterator[Running]:
+        settings = {"LOG_FORMAT": "json", address: (at := free_address()), **environment}
+        log = self.directory / f"{module}_{next(self._numbers)}.log"
+        with service_running(module, settings, log) as process:
+            await until_serving(at, process, log)
+            async with open_channel(at) as channel:
+                yield Running(at, channel, process)
 
     async def _database(self, name: str) -> str:
         server = await asyncpg.connect(driver_url(self.postgres.url("postgres")))

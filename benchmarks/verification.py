@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 from release_manager.audit.v1 import audit_pb2 as pb
 
-from benchmarks.figures import Figure, Pair, Promise, in_turns
+from benchmarks.figures import Figure, Pair, Promise, in_turns, percentile
 from benchmarks.genuine import fill
 from benchmarks.nothing import DO_NOTHING
 from benchmarks.stage import Audit, Bench
@@ -68,9 +68,9 @@ class Verifications:
         while not until.done():
             began = time.perf_counter()
             await self._nothing(request, metadata=self._audit.metadata)
-            took.append(time.perf_counter() - began)
+            took.append((time.perf_counter() - began) * 1_000)
             await asyncio.sleep(BETWEEN_CALLS_S)
-        return sorted(took)[int(len(took) * SLOWEST)] * 1_000
+        return percentile(took, SLOWEST)
 
 
 async def run(bench: Bench) -> Sequence[Figure]:

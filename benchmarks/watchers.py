@@ -13,25 +13,17 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
+from statistics import median
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from benchmarks.crowd import STREAMS_A_CONNECTION
-from benchmarks.figures import Figure, Pair, in_turns
-from benchmarks.stage import (
-    PROJECT,
-    Audit,
-    Bench,
-    Owner,
-    free_address,
-    service_running,
-    until_serving,
-)
+from benchmarks.figures import Figure, Pair, in_turns, percentile
+from benchmarks.stage import PROJECT, UNCOMPARED, Audit, Bench, Owner, Running
 from shared.clock import system_clock
 from shared.identity.opaque_tokens import new_api_token
 from shared.ids import new_id
@@ -89,32 +81,33 @@ class Changing:
             self._made += 1
             answer = await self._streams.ask(service=self._service, changes=self._made)
             delays += [(at - committed) * 1_000 for at in answer["at"]]
-        delays.sort()
-        self.medians.append(delays[len(delays) // 2])
-        return delays[int(len(delays) * SLOWEST)]
+        self.medians.append(median(delays))
+        return percentile(delays, SLOWEST)
 
 
 async def run(bench: Bench) -> Sequence[Figure]:
     """Measure; `--entries` says how many watchers."""
     watchers = bench.size(WATCHERS)
-    async with _serving(bench) as (service, address):
-        deployments, tokens = await _fill(service.owner, watchers)
+    async with bench.audit() as audit, _watched(bench, audit) as service:
+        deployments, tokens = await _fill(audit.owner, watchers)
         async with _crowd() as streams:
-            await streams.ask(address=address, tokens=tokens[-1:], service=LONELY, watchers=1)
+            await streams.ask(
+                address=service.address, tokens=tokens[-1:], service=LONELY, watchers=1
+            )
             empty = service.resident_bytes()
             opened = await streams.ask(
-                address=address, tokens=tokens, service=CROWDED, watchers=watchers
+                address=service.address, tokens=tokens, service=CROWDED, watchers=watchers
             )
             memory = (service.resident_bytes() - empty) / watchers / 1_024
             many, one = (
-                Changing(service.owner, streams, name, deployments[name])
+                Changing(audit.owner, streams, name, deployments[name])
                 for name in (CROWDED, LONELY)
             )
             slowest = await in_turns(many.slowest, one.slowest, bench.rounds)
             used = service.cpu_seconds()
             await asyncio.sleep(QUIET_S)
             used = (service.cpu_seconds() - used) / QUIET_S
-        commits = [await _commits(service, bench.rounds, at_once) for at_once in AT_ONCE]
+        commits = [await _commits(audit, bench.rounds, at_once) for at_once in AT_ONCE]
     facts = {
         "opening_s": opened["seconds"],
         "quiet_processor": used,
@@ -136,11 +129,11 @@ async def run(bench: Bench) -> Sequence[Figure]:
     ]
 
 
-async def _commits(service: Audit, rounds: int, at_once: int) -> Pair:
+async def _commits(audit: Audit, rounds: int, at_once: int) -> Pair:
     """Return transactions a second with NOTIFY and without, on rows of their own."""
-    rows = await service.owner.fetch("SELECT id FROM deployments LIMIT $1", at_once)
+    rows = await audit.owner.fetch("SELECT id FROM deployments LIMIT $1", at_once)
     pool = await asyncpg.create_pool(
-        driver_url(service.database_url), min_size=at_once, max_size=at_once
+        driver_url(audit.database_url), min_size=at_once, max_size=at_once
     )
     try:
 
@@ -162,24 +155,11 @@ async def _commits(service: Audit, rounds: int, at_once: int) -> Pair:
         await pool.close()
 
 
-@asynccontextmanager
-async def _serving(bench: Bench) -> AsyncIterator[tuple[Audit, str]]:
-    """Provide a deployment service, as the process that is measured, and its address."""
-    async with bench.audit() as audit:
-        settings = {
-            "DATABASE_URL": audit.database_url,
-            "DEPLOYMENT_ADDRESS": (address := free_address()),
-            "AUDIT_ADDRESS": audit.address,
-            "RELEASE_MANAGER_KEY_DIR": str(audit.key_dir),
-            "LOG_FORMAT": "json",
-            "RECONCILE_SECONDS": "86400",
-            # Watchers may have half of them.
-            "MAX_CONCURRENT_CALLS": "10000",
-        }
-        log = bench.directory / "watched.log"
-        with service_running("services.deployment", settings, log) as process:
-            await until_serving(address, process, log)
-            yield replace(audit, process=process), address
+def _watched(bench: Bench, audit: Audit) -> AbstractAsyncContextManager[Running]:
+    """Provide the deployment service that is measured."""
+    # Watchers may have half of them.
+    settings = UNCOMPARED | {"MAX_CONCURRENT_CALLS": "10000"}
+    return bench.beside(audit, "services.deployment", "DEPLOYMENT_ADDRESS", settings)
 
 
 @asynccontextmanager
