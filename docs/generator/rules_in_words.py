@@ -4,7 +4,7 @@ A rule that nobody has found words for is refused, so that none is left out.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from buf.validate import validate_pb2
 from google.protobuf.descriptor_pb2 import (
@@ -18,6 +18,8 @@ from release_manager.common.v1 import access_pb2
 
 _DAY_S, _HOUR_S, _MINUTE_S = 86_400, 3_600, 60
 Enums = Callable[[str], EnumDescriptorProto]
+# FieldRules, or those of one kind, such as StringRules: each a message with fields of its own.
+Rules: TypeAlias = Any
 
 
 class RuleWithoutWords(Exception):
@@ -47,7 +49,7 @@ def oneof_is_required(oneof: OneofDescriptorProto) -> bool:
     return oneof.options.Extensions[validate_pb2.oneof].required
 
 
-def _all(rules: Any, enum: str, enums: Enums) -> Iterator[str]:  # noqa: ANN401  (FieldRules)
+def _all(rules: Rules, enum: str, enums: Enums) -> Iterator[str]:
     _check_known(rules, {"cel", "required", "ignore", *_KINDS})
     if rules.required:
         yield "must be given"
@@ -58,7 +60,7 @@ def _all(rules: Any, enum: str, enums: Enums) -> Iterator[str]:  # noqa: ANN401 
         yield rule.message
 
 
-def _string(rules: Any, _enum: str, _enums: Enums) -> Iterator[str]:  # noqa: ANN401
+def _string(rules: Rules, _enum: str, _enums: Enums) -> Iterator[str]:
     known = {"min_len", "max_len", "pattern", "uuid", "email", "ip", "uri", "in"}
     _check_known(rules, known)
     if length := _bounds(rules, "min_len", "max_len", "character"):
@@ -71,7 +73,7 @@ def _string(rules: Any, _enum: str, _enums: Enums) -> Iterator[str]:  # noqa: AN
         yield "one of " + ", ".join(f"`{value}`" for value in among)
 
 
-def _number(rules: Any, _enum: str, _enums: Enums) -> Iterator[str]:  # noqa: ANN401
+def _number(rules: Rules, _enum: str, _enums: Enums) -> Iterator[str]:
     _check_known(rules, {"gte", "lte", "finite"})
     if bounds := _bounds(rules, "gte", "lte", ""):
         yield bounds
@@ -79,7 +81,7 @@ def _number(rules: Any, _enum: str, _enums: Enums) -> Iterator[str]:  # noqa: AN
         yield "a finite number"
 
 
-def _enum(rules: Any, enum: str, enums: Enums) -> Iterator[str]:  # noqa: ANN401
+def _enum(rules: Rules, enum: str, enums: Enums) -> Iterator[str]:
     _check_known(rules, {"defined_only", "in", "not_in"})
     if rules.defined_only:
         yield "a value of the enum"
@@ -89,12 +91,12 @@ def _enum(rules: Any, enum: str, enums: Enums) -> Iterator[str]:  # noqa: ANN401
             yield f"{words} " + ", ".join(f"`{names[number]}`" for number in numbers)
 
 
-def _bool(rules: Any, _enum: str, _enums: Enums) -> Iterator[str]:  # noqa: ANN401
+def _bool(rules: Rules, _enum: str, _enums: Enums) -> Iterator[str]:
     _check_known(rules, {"const"})
     yield f"`{str(rules.const).lower()}`"
 
 
-def _repeated(rules: Any, enum: str, enums: Enums) -> Iterator[str]:  # noqa: ANN401
+def _repeated(rules: Rules, enum: str, enums: Enums) -> Iterator[str]:
     _check_known(rules, {"min_items", "max_items", "unique", "items"})
     if count := _bounds(rules, "min_items", "max_items", "element"):
         yield count
@@ -104,7 +106,7 @@ def _repeated(rules: Any, enum: str, enums: Enums) -> Iterator[str]:  # noqa: AN
         yield f"each {items}"
 
 
-def _map(rules: Any, enum: str, enums: Enums) -> Iterator[str]:  # noqa: ANN401
+def _map(rules: Rules, enum: str, enums: Enums) -> Iterator[str]:
     _check_known(rules, {"min_pairs", "max_pairs", "keys", "values"})
     if count := _bounds(rules, "min_pairs", "max_pairs", "pair"):
         yield count
@@ -113,14 +115,14 @@ def _map(rules: Any, enum: str, enums: Enums) -> Iterator[str]:  # noqa: ANN401
             yield f"{name} {said}"
 
 
-def _duration(rules: Any, _enum: str, _enums: Enums) -> Iterator[str]:  # noqa: ANN401
+def _duration(rules: Rules, _enum: str, _enums: Enums) -> Iterator[str]:
     _check_known(rules, {"gte", "lte", "gt"})
     for name, word in (("gte", "at least"), ("gt", "more than"), ("lte", "at most")):
         if rules.HasField(name):
             yield f"{word} {_spelled(getattr(rules, name).seconds)}"
 
 
-_KINDS: dict[str, Callable[[Any, str, Enums], Iterator[str]]] = {
+_KINDS: dict[str, Callable[[Rules, str, Enums], Iterator[str]]] = {
     "string": _string,
     "int32": _number,
     "int64": _number,
@@ -133,7 +135,7 @@ _KINDS: dict[str, Callable[[Any, str, Enums], Iterator[str]]] = {
 }
 
 
-def _bounds(rules: Any, least: str, most: str, unit: str) -> str:  # noqa: ANN401
+def _bounds(rules: Rules, least: str, most: str, unit: str) -> str:
     low = getattr(rules, least) if rules.HasField(least) else None
     high = getattr(rules, most) if rules.HasField(most) else None
     if low is None and high is None:

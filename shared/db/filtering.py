@@ -83,7 +83,7 @@ class NamedField:
             alike = TextField(getattr(other, self.name_column.key)).condition(asked, rest)
             named = self.id_column.in_(select(other.id).where(alike)).is_(true())
         # Who refers to nothing has no name to compare, and NOT must mean what it says.
-        return and_(self.id_column.is_not(None), named) if _can_lack(self.id_column) else named
+        return _known(self.id_column, named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,8 @@ class IdField:
     def condition(self, asked: Comparison, rest: tuple[str, ...]) -> Condition:
         """Return the condition; see Field."""
         _no_rest(asked, rest)
-        if asked.operator == ":" and asked.value == WILDCARD:
-            there: Condition = self.column.is_not(None)
-            return there
+        if _asks_for_any(asked):
+            return _is_there(self.column)
         reference = parse_id(asked.value)
         if asked.operator not in {"=", "!="} or reference is None:
             asked.wrong(f"`{asked.path[0]}` is compared by = and != with a UUID")
@@ -165,9 +164,8 @@ class MomentField:
     def condition(self, asked: Comparison, rest: tuple[str, ...]) -> Condition:
         """Return the condition; see Field."""
         _no_rest(asked, rest)
-        if asked.operator == ":" and asked.value == WILDCARD:
-            there: Condition = self.column.is_not(None)
-            return there
+        if _asks_for_any(asked):
+            return _is_there(self.column)
         compared = _ORDERING.get(asked.operator)
         moment = _moment(asked.value)
         if compared is None or moment is None:
@@ -194,7 +192,7 @@ class LabelsField:
         if not key or asked.operator not in {"=", "!=", ":"}:
             name = asked.path[0]
             asked.wrong(f'labels are asked for as `{name}.KEY = "VALUE"` or `{name}:KEY`')
-        if asked.operator == ":" and asked.value == WILDCARD:
+        if _asks_for_any(asked):
             has = self.column.has_key(key)
             return has
         has = self.column.contains({key: asked.value})
@@ -266,11 +264,17 @@ class Fields:
 
 def _known(column: Any, condition: Condition) -> Condition:  # noqa: ANN401  (any column)
     """Return the condition, false where the column is NULL, so that NOT means what it says."""
-    return and_(column.is_not(None), condition) if _can_lack(column) else condition
+    can_lack = getattr(column, "nullable", False)
+    return and_(_is_there(column), condition) if can_lack else condition
 
 
-def _can_lack(column: Any) -> bool:  # noqa: ANN401  (any column)
-    return bool(getattr(column, "nullable", False))
+def _is_there(column: Any) -> Condition:  # noqa: ANN401  (any column)
+    there: Condition = column.is_not(None)
+    return there
+
+
+def _asks_for_any(asked: Comparison) -> bool:
+    return asked.operator == ":" and asked.value == WILDCARD
 
 
 def _no_rest(asked: Comparison, rest: tuple[str, ...]) -> None:

@@ -142,6 +142,11 @@ def load_keys(directory: Path) -> Keys:
     )
 
 
+def token_key_files(directory: Path) -> list[Path]:
+    """Return the files from which `load_keys` reads the keys of access tokens."""
+    return [*_found(directory, _PRIVATE).values(), *_found(directory, _PUBLIC).values()]
+
+
 def _new_kid(public: Ed25519PublicKey) -> str:
     """Return a kid that sorts by time: UTC to the second, then a part of the key's thumbprint."""
     raw = public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)

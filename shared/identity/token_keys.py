@@ -6,7 +6,6 @@ was removed ceases to count within that time. Whoever invents key ids causes a f
 and no more.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import monotonic
@@ -14,13 +13,12 @@ from time import monotonic
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from shared.identity.keys import Keys, KeysInvalid, load_keys
+from shared.identity.keys import Keys, KeysInvalid, load_keys, token_key_files
 
 LOOK_EVERY_S = 1.0
 LOOK_AGAIN_S = 0.1
 # Files may come and go while they are read.
 READ_AGAIN = 3
-_FILE = re.compile(r"access-token-[A-Za-z0-9_-]{1,64}(?:\.pub)?\.pem")
 
 # Name, inode, time of change in nanoseconds and size of each file: other when anything was changed.
 Stamp = tuple[tuple[str, int, int, int], ...]
@@ -110,8 +108,7 @@ def _stamp(directory: Path) -> Stamp:
     return tuple(
         sorted(
             (path.name, found.st_ino, found.st_mtime_ns, found.st_size)
-            for path in directory.iterdir()
-            if _FILE.fullmatch(path.name)
+            for path in token_key_files(directory)
             for found in (path.stat(),)
         )
     )

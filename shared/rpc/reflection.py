@@ -6,6 +6,7 @@ versions of the protocol have the same messages under different names.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any
 
@@ -63,13 +64,9 @@ class Reflection(aio.ReflectionServicer):
 
     def _file_containing_symbol(self, request: Any, fully_qualified_name: str) -> Any:  # noqa: ANN401
         """Answer for a method too, which the pool knows only as a part of its service."""
-        service, _, method = fully_qualified_name.rpartition(".")
-        try:
-            found = self._pool.FindServiceByName(service)
-        except KeyError:
-            found = None
-        known = found is not None and method in found.methods_by_name
-        symbol = service if known else fully_qualified_name
+        symbol = fully_qualified_name
+        with suppress(KeyError):
+            symbol = self._pool.FindMethodByName(symbol).containing_service.full_name
         return super()._file_containing_symbol(request, symbol)  # type: ignore[no-untyped-call]
 
 

@@ -24,6 +24,7 @@ RESOURCE_TYPE = "ledger_key"
 ROTATE = "rotate_key"
 DROP = "drop_key"
 MOST_SIGNERS = 8
+TOLD = "The ledger has an entry of it."
 
 
 class CommandRefused(Exception):
@@ -42,7 +43,7 @@ async def rotate_key(directory: Path, entries: OwnEntries) -> AsyncGenerator[str
         yield f"The new key is {key_name(added)}."
         told = {"key": str(added), "replaces": key_name(ring.verifier)}
         await entries.once(tx, ROTATE, RESOURCE_TYPE, key_name(added), told)
-        yield "The ledger has an entry of it."
+        yield TOLD
         if ring.verifier != added:
             keep_public(directory, ring.verifier)
             current = _private_of(directory, ring.verifier)
@@ -74,7 +75,7 @@ async def drop_key(directory: Path, entries: OwnEntries, key_id: str) -> AsyncGe
         if dropped in {signer.verifier for signer in ring.signers}:
             told = {"key": str(dropped), "current": key_name(ring.verifier)}
             await entries.once(tx, DROP, RESOURCE_TYPE, key_name(dropped), told)
-            yield "The ledger has an entry of it."
+            yield TOLD
             keep_public(directory, dropped)
             yield "The public half stays."
             for path in key_files(directory, "pem"):

@@ -29,6 +29,7 @@ PRODUCER: Final = "catalog"
 KIND: Final = "token_key"
 ADDED, DROPPED = 1, 2
 """The versions of a key, as the ledger counts them."""
+TOLD: Final = "The audit trail has an entry of it."
 PUBLISHED_S: Final = 5.0
 """How long a public key is there before its private one signs, unless the operator says more."""
 LONGEST_WAIT_S: Final = 30.0
@@ -77,7 +78,7 @@ async def rotate(
         await asyncio.sleep(wait_s)
         yield "The running services have read it."
         await _tell(db, "rotate_key", kid, ADDED, {"replaces": current})
-        yield "The audit trail has an entry of it."
+        yield TOLD
         files.let_sign(directory, kid)
         yield f"The key {kid} signs; tokens of {current} count until they expire."
 
@@ -97,7 +98,7 @@ async def drop(
         if not at_once:
             _check_expired(directory, kid, lifetime)
         await _tell(db, "drop_key", kid, DROPPED, {"current": current, "at_once": at_once})
-        yield "The audit trail has an entry of it."
+        yield TOLD
         files.remove_key(directory, kid)
         yield f"Within {2 * LOOK_EVERY_S:.0f} seconds no token of the key {kid} counts any more."
 
@@ -136,7 +137,7 @@ def _check_expired(directory: Path, kid: str, lifetime: timedelta) -> None:
 async def _tell(
     db: Database, action: str, kid: str, version: int, details: Mapping[str, object]
 ) -> None:
-    """Record a step unless it was recorded before the command was killed."""
+    """Record a step unless it was recorded before the command was killed, within a week."""
     name = f"{KIND}:{kid}"
     async with db.transaction() as tx:
         if await commands.is_told(tx, PRODUCER, name, version):

@@ -1,22 +1,20 @@
 """What the RPCs about who acts need."""
 
-from typing import Any
-
-from grpc.aio import ServicerContext
-
 from services.catalog.operations.logins import LogIns
 from services.catalog.operations.passwords import PasswordChange
 from services.catalog.operations.sessions import Sessions
 from shared.db.engine import Database
 from shared.identity.passwords import Passwords
+from shared.outbox import rpcs
 from shared.outbox.change import Changes
+from shared.outbox.rpcs import Context
 from shared.rpc.pages import Paging
 
-Context = ServicerContext[Any, Any]
+__all__ = ["Context", "Rpcs"]
 
 
-class Rpcs:
-    """A part of the service: reads from a database, changes through `Changes`."""
+class Rpcs(rpcs.Rpcs):
+    """A part of the service that can hash passwords and knows the sessions, too."""
 
     def __init__(
         self,
@@ -28,9 +26,7 @@ class Rpcs:
         sessions: Sessions,
     ) -> None:
         """Read from `db`, change through `changes`, hash by `passwords`."""
-        self._db = db
-        self._changes = changes
-        self._paging = paging
+        super().__init__(db, changes, paging)
         self._passwords = passwords
         self._sessions = sessions
         self._log_ins = LogIns(db, passwords)

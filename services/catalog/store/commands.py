@@ -1,4 +1,4 @@
-"""What commands beside the service need of the database: one at a time, each told once."""
+"""What commands beside the service need of the database: one at a time, and what was told."""
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,7 +13,10 @@ async def try_lock(tx: AsyncConnection, commands: str) -> bool:
 
 
 async def is_told(tx: AsyncConnection, producer: str, aggregate: str, sequence: int) -> bool:
-    """Tell whether a version of an aggregate has an event, delivered or not."""
+    """Tell whether the outbox has the event of a version of an aggregate.
+
+    A delivered one stays there for a week (`shared.outbox.purge`); later only the ledger knows.
+    """
     found = select(OutboxEvent.id).where(
         OutboxEvent.producer == producer,
         OutboxEvent.aggregate == aggregate,
