@@ -6,7 +6,6 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -16,7 +15,14 @@ from shared.domain_error import DomainError
 from tests.properties.court import Court
 from tests.properties.rollbacks import Twin
 from tests.support.rollback_model import Pair
-from tests.unit.deployment.histories import LONG, RELEASES, Event, Start, random_history
+from tests.unit.deployment.histories import (
+    LONG,
+    RELEASES,
+    Event,
+    Start,
+    random_history,
+    requests,
+)
 
 HISTORIES = int(os.environ.get("ROLLBACK_HISTORIES", "10"))
 SEED = int(os.environ.get("ROLLBACK_SEED", "0")) or Random().randrange(1, 2**32)
@@ -25,8 +31,8 @@ AT_ONCE = 3
 # What a long run shows at least once in so many histories.
 SHOWN = {
     **dict.fromkeys(("STALE_ROLLBACK", "NOTHING_DEPLOYED", "NO_STABLE_RELEASE"), 5),
-    **dict.fromkeys(("SLOT_TAKEN", "GATE_UNSATISFIED", "NOT_PERMITTED", "planned"), 5),
-    **dict.fromkeys(("ROLLBACK_EXISTS", "ROLLBACK_BLOCKED", "marks bad"), 25),
+    **dict.fromkeys(("GATE_UNSATISFIED", "NOT_PERMITTED", "planned"), 5),
+    **dict.fromkeys(("SLOT_TAKEN", "ROLLBACK_EXISTS", "ROLLBACK_BLOCKED", "marks bad"), 25),
     **dict.fromkeys(("stops", "rolled back"), 25),
     "supersedes": 60,
 }
@@ -34,19 +40,6 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.timeout(120 + 10 * HISTORIES),
 ]
-
-
-def questions(pair: Pair) -> Iterator[tuple[int, str, bool, bool]]:
-    """Give each attempt plainly, and the subject in every way."""
-    for each in pair.attempts:
-        yield each.number, "", False, False
-    subject = pair.subject()
-    if subject is None:
-        return
-    yield subject.number, "", True, False
-    for release in RELEASES:
-        yield subject.number, release, True, True
-    yield subject.number, RELEASES[0], True, False
 
 
 async def happened(court: Court, app: str, start: Start, events: list[Event]) -> Twin:
@@ -65,7 +58,7 @@ async def happened(court: Court, app: str, start: Start, events: list[Event]) ->
 async def differences(twin: Twin, seen: Counter[str]) -> list[str]:
     """Ask both everything; return what they answer differently."""
     found = []
-    for number, named, preempt, lead in questions(twin.pair):
+    for number, named, preempt, lead in requests(twin.pair):
         told = twin.by_model(number, named, preempt=preempt, lead=lead)
         got = await twin.by_product(number, named, preempt=preempt, lead=lead)
         seen[got.reason or "planned"] += 1
