@@ -29,11 +29,13 @@ class Facts:
 
     def history(self, deployment: Row) -> list[Deployed]:
         """Return every deployment of the same service in the same environment."""
-        pair = (deployment["service_id"], deployment["environment_id"])
+        return self._of_pair(deployment["service_id"], deployment["environment_id"])
+
+    def _of_pair(self, service_id: UUID, environment_id: UUID) -> list[Deployed]:
         return [
             self._deployed(row)
             for row in self._rows["deployments"]
-            if (row["service_id"], row["environment_id"]) == pair
+            if (row["service_id"], row["environment_id"]) == (service_id, environment_id)
         ]
 
     def _deployed(self, row: Row) -> Deployed:
@@ -139,21 +141,15 @@ class Facts:
         ]
 
     def _predecessor(self, deployment: Row, earlier: Row) -> Predecessor:
-        pair = (deployment["service_id"], earlier["id"])
-        done = [
-            row
-            for row in self._rows["deployments"]
-            if (row["service_id"], row["environment_id"]) == pair
-            and row["completed_seq"] is not None
-        ]
-        done.sort(key=lambda row: int(row["completed_seq"]), reverse=True)
-        same = [row for row in done if row["artifact_digest"] == deployment["artifact_digest"]]
+        done = history.completions(self._of_pair(deployment["service_id"], earlier["id"]))
+        releases = self.releases(earlier)
+        same = [e for e in done if releases[e.release_id].digest == deployment["artifact_digest"]]
         lives = list(
-            takewhile(lambda row: row in same and row["status"] is DeploymentStatus.COMPLETED, done)
+            takewhile(lambda e: e in same and e.status is DeploymentStatus.COMPLETED, done)
         )
         return Predecessor(
             earlier["name"],
             completed=bool(same),
-            rolled_back=bool(same) and same[0]["status"] is DeploymentStatus.ROLLED_BACK,
-            live_since=lives[-1]["completed_at"] if lives else None,
+            rolled_back=bool(same) and same[0].status is DeploymentStatus.ROLLED_BACK,
+            live_since=lives[-1].completed_at if lives else None,
         )

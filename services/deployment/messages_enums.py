@@ -21,7 +21,7 @@ from services.deployment.rules.lifecycle import (
     FailureClass,
 )
 from services.deployment.rules.overrides import OverridableGate
-from services.deployment.rules.policy import EnvironmentType
+from services.deployment.rules.policy import EnvironmentType, OnFailure, QueueMode
 from services.deployment.rules.stages import StageStatus
 
 
@@ -55,6 +55,10 @@ FREEZE_KIND = _numbers(restrictions_pb2.FreezeKind, "FREEZE_KIND_", WindowKind)
 FREEZE_KIND_WORD = _words(FREEZE_KIND)
 ENVIRONMENT_TYPE = _numbers(catalog_pb2.EnvironmentType, "ENVIRONMENT_TYPE_", EnvironmentType)
 ENVIRONMENT_TYPE_WORD = _words(ENVIRONMENT_TYPE)
+ON_FAILURE = _numbers(pb.OnFailure, "ON_FAILURE_", OnFailure)
+ON_FAILURE_WORD = _words(ON_FAILURE)
+QUEUE_MODE = _numbers(pb.QueueMode, "QUEUE_MODE_", QueueMode)
+QUEUE_MODE_WORD = _words(QUEUE_MODE)
 ROLLBACK_STATUS: Mapping[str, Any] = MappingProxyType(
     {
         "in-progress": pb.ROLLBACK_STATUS_IN_PROGRESS,

@@ -9,6 +9,7 @@ from release_manager.deployment.v1 import execution_pb2 as pb
 
 from services.deployment import messages_resources as resources
 from services.deployment.messages_enums import STAGE_STATUS, STATUS
+from services.deployment.messages_ids import id_text
 from services.deployment.messages_times import timestamp
 from services.deployment.operations.attempts import AttemptsQuery
 from services.deployment.operations.claims import Claim, Claimed, Held, Renewed
@@ -126,9 +127,9 @@ def attempt(value: AttemptRow) -> pb.StageAttempt:
         status=STAGE_STATUS[value.status],
         output=value.output,
         executor=value.executor,
-        started_by_id="" if value.started_by is None else str(value.started_by),
+        started_by_id=id_text(value.started_by),
         started_by=value.started_by_name or "",
-        ended_by_id="" if value.ended_by is None else str(value.ended_by),
+        ended_by_id=id_text(value.ended_by),
         ended_by=value.ended_by_name or "",
         reason=value.reason,
         started_at=timestamp(value.started_at),

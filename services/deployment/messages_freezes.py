@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
-from google.protobuf.duration_pb2 import Duration
 from release_manager.deployment.v1 import restrictions_pb2 as pb
 
 from services.deployment import messages_enums as enums
-from services.deployment.messages_times import timestamp
+from services.deployment.messages_times import duration, timestamp
 from services.deployment.operations.freeze_rows import SELECTORS, names
 from services.deployment.operations.freezes import FreezesQuery, SeenWindow, Values
 from services.deployment.rules.freeze_times import OneOff, Recurring, Schedule, Weekly
@@ -167,12 +166,10 @@ def _schedule(value: Schedule) -> dict[str, Any]:
             )
             return {"weekly": weekly}
         case Recurring():
-            lasts = Duration()
-            lasts.FromTimedelta(value.lasts)
             recurring = pb.RecurringSchedule(
                 rule=value.rule,
                 first_opens_at=value.starts.isoformat(timespec="minutes"),
-                open_for=lasts,
+                open_for=duration(value.lasts),
             )
             return {"recurring": recurring}
 

@@ -1,10 +1,9 @@
 """Between the messages of locks and the values of this service."""
 
-from datetime import UTC
-
 from release_manager.deployment.v1 import restrictions_pb2 as pb
 
-from services.deployment.messages_times import timestamp
+from services.deployment.messages_ids import id_text
+from services.deployment.messages_times import moment, timestamp
 from services.deployment.operations.locks import LocksQuery, NewLock
 from services.deployment.store.lock_rows import LockRow
 from shared.db.keyset import PageRequest
@@ -12,14 +11,13 @@ from shared.db.keyset import PageRequest
 
 def new_lock(request: pb.CreateLockRequest) -> NewLock:
     """Return the lock that a request makes."""
-    expires = request.expires_at
     return NewLock(
         service=request.service,
         environment=request.environment,
         reason=request.reason,
         everything=request.everything,
         includes_rollbacks=request.includes_rollbacks,
-        expires_at=expires.ToDatetime(tzinfo=UTC) if request.HasField("expires_at") else None,
+        expires_at=moment(request, "expires_at"),
     )
 
 
@@ -32,9 +30,9 @@ def lock(value: LockRow) -> pb.Lock:
     """Return a lock."""
     return pb.Lock(
         id=str(value.id),
-        service_id="" if value.service_id is None else str(value.service_id),
+        service_id=id_text(value.service_id),
         service=value.service or "",
-        environment_id="" if value.environment_id is None else str(value.environment_id),
+        environment_id=id_text(value.environment_id),
         environment=value.environment or "",
         reason=value.reason,
         includes_rollbacks=value.includes_rollbacks,

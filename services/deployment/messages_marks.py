@@ -2,6 +2,7 @@
 
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
+from services.deployment.messages_ids import id_text
 from services.deployment.messages_times import timestamp
 from services.deployment.operations.marks import Mark, MarksQuery
 from services.deployment.store.marks import MarkRow
@@ -30,12 +31,12 @@ def mark(value: MarkRow) -> pb.ReleaseMark:
         id=str(value.id),
         release_id=str(value.release_id),
         release=f"{value.service}@{value.version}",
-        environment_id="" if value.environment_id is None else str(value.environment_id),
+        environment_id=id_text(value.environment_id),
         environment=value.environment or "",
         reason=value.reason,
         marked_by_id=str(value.marked_by),
         marked_by=value.marked_by_name,
-        deployment_id="" if value.deployment_id is None else str(value.deployment_id),
+        deployment_id=id_text(value.deployment_id),
         created_at=timestamp(value.created_at),
         cleared_at=timestamp(value.cleared_at),
         cleared_by=value.cleared_by_name or "",

@@ -8,6 +8,7 @@ from release_manager.deployment.v1 import deployment_pb2, restrictions_pb2
 from release_manager.deployment.v1 import restrictions_pb2 as pb
 
 from services.deployment.messages_enums import OVERRIDABLE_GATE, OVERRIDABLE_GATE_WORD
+from services.deployment.messages_ids import optional_id
 from services.deployment.messages_times import timestamp
 from services.deployment.operations.overrides import OverridesQuery
 from services.deployment.rules.overrides import NewOverride, OverridableGate
@@ -29,7 +30,7 @@ def overrides(request: pb.ListOverridesRequest, page: PageRequest) -> OverridesQ
     """Return which overrides a request asks for."""
     return OverridesQuery(
         page=page,
-        deployment_id=UUID(request.deployment) if request.deployment else None,
+        deployment_id=optional_id(request.deployment),
         service=request.service,
         environment=request.environment,
         author=request.author,

@@ -12,6 +12,7 @@ from services.deployment.messages_enums import (
     STAGE_STATUS_WORD,
     STATUS_WORD,
 )
+from services.deployment.messages_ids import optional_id
 from services.deployment.messages_overrides import new_overrides
 from services.deployment.messages_times import moment
 from services.deployment.operations.asking import NewDeployment
@@ -163,8 +164,3 @@ def _expressions(
     request: pb.ListDeploymentsRequest | pb.ListApprovalsRequest | pb.ListRollbacksRequest,
 ) -> Expressions:
     return Expressions(request.filter, request.order_by)
-
-
-def optional_id(text: str) -> UUID | None:
-    """Return the id that a filter names, None when it names none."""
-    return UUID(text) if text else None

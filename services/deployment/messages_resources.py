@@ -8,6 +8,7 @@ from uuid import UUID
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from services.deployment import messages_enums as enums
+from services.deployment.messages_ids import id_text
 from services.deployment.messages_overrides import of_deployment
 from services.deployment.messages_times import timestamp
 from services.deployment.operations.details import Detail
@@ -45,9 +46,9 @@ def deployment(value: Detail) -> pb.Deployment:
         failure_class=enums.CLASS.get(row.failure_class or "", 0),
         status_reason=row.status_reason,
         touched_environment=row.touched_at is not None,
-        rollback_of=_id(row.rollback_of),
-        rolled_back_by=_id(row.rolled_back_by),
-        superseded_by=_id(row.superseded_by),
+        rollback_of=id_text(row.rollback_of),
+        rolled_back_by=id_text(row.rolled_back_by),
+        superseded_by=id_text(row.superseded_by),
         allow_downgrade=row.allow_downgrade,
         not_before=timestamp(row.not_before),
         start_by=timestamp(row.start_by),
@@ -167,7 +168,3 @@ def _approvals(case: Examined) -> list[ApprovalRow]:
         )
         for row in case.dossier.approvals
     ]
-
-
-def _id(value: UUID | None) -> str:
-    return "" if value is None else str(value)

@@ -1,8 +1,9 @@
-"""Times in messages."""
+"""Times and durations in messages."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -20,6 +21,15 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
     since = moment - _EPOCH
     seconds = since.days * _SECONDS_OF_A_DAY + since.seconds
     return Timestamp(seconds=seconds, nanos=since.microseconds * 1000)
+
+
+def duration(length: timedelta | None) -> Duration | None:
+    """Return a duration for a message, None for none."""
+    if length is None:
+        return None
+    made = Duration()
+    made.FromTimedelta(length)
+    return made
 
 
 def moment(request: Message, name: str) -> datetime | None:

@@ -1,7 +1,7 @@
 """What is asked for, with all that decides whether it may be: read, and held against the rules.
 
-A request holds what it reads and then writes, an explanation only looks. Everything between yes and
-no is here, so that the two say the same.
+A request holds what it reads and then writes, an explanation only looks. What both read, and what
+refuses before a gate is asked, is here, so that the two say the same.
 """
 
 from collections.abc import Callable, Iterator

@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 from services.deployment.operations import examine, moves, stopping
 from services.deployment.operations.details import Depth, Detail, detail
 from services.deployment.operations.examine import Examined
-from services.deployment.rules.gates.readiness import at_second
 from services.deployment.rules.leases import CLAIMABLE, USUAL, Lease, check_claimable, check_token
 from services.deployment.rules.lifecycle import (
     Action,
@@ -16,6 +15,7 @@ from services.deployment.rules.lifecycle import (
     FailureCause,
     advance,
 )
+from services.deployment.rules.moments import at_second
 from services.deployment.store import leases
 from shared.errors import ConcurrentChange, LeaseLost
 from shared.outbox.change import Change

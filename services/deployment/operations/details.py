@@ -34,7 +34,7 @@ class Detail:
 
 
 async def detail(tx: AsyncConnection, deployment_id: UUID, depth: Depth) -> Detail:
-    """Read a deployment in at most two queries, with one more for each kind of thing."""
+    """Examine a deployment, and read each kind of thing along with it in one query more."""
     case = await examine.deployment(tx, deployment_id)
     stages = await children.stages(tx, deployment_id) if depth >= Depth.STAGES else ()
     if depth < Depth.EVERYTHING:

@@ -5,24 +5,26 @@ A start carries the ending out, an explanation tells of it.
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from services.deployment.operations import facts, moves
+from services.deployment.operations import moves
 from services.deployment.operations.examine import Examined
-from services.deployment.rules.history import Deployed, outdated_by
 from services.deployment.rules.lifecycle import Action, DeploymentStatus, advance
-from services.deployment.store import histories
 from shared.errors import IllegalTransition
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """That a deployment does not start any more; `newer` has completed there meanwhile."""
+    """That a deployment does not start any more."""
 
     case: Examined
     action: Action
-    newer: Deployed | None = None
+
+    @property
+    def newer(self) -> UUID | None:
+        """What has completed there meanwhile, if that is why."""
+        newer = self.case.dossier.outdated_by
+        return None if newer is None else UUID(newer["id"])
 
     @property
     def status(self) -> DeploymentStatus:
@@ -32,27 +34,23 @@ class Ending:
     @property
     def why(self) -> str:
         """Why, as a sentence."""
-        if self.newer is None:
+        newer = self.case.dossier.outdated_by
+        if newer is None:
             return self.case.overdue or ""
-        return f"{self.newer.version} has completed there meanwhile."
+        return f"{newer['version']} has completed there meanwhile."
 
     @property
     def refusal(self) -> IllegalTransition:
         """What the start is refused with."""
-        more: dict[str, Any] = {} if self.newer is None else {"superseded_by": self.newer.id}
+        more: dict[str, Any] = {} if self.newer is None else {"superseded_by": self.newer}
         deployment_id = self.case.dossier.id
         return moves.not_now(deployment_id, self.status, Action.START, touched=False, **more)
 
 
-async def of(tx: AsyncConnection, case: Examined) -> Ending | None:
+def of(case: Examined) -> Ending | None:
     """Return how a waiting deployment ends if it is started now, None if it does not."""
-    dossier = case.dossier
-    completed = await histories.completed_since(
-        tx, dossier.service_id, dossier.environment_id, dossier.deployed_at
-    )
-    newer = outdated_by(facts.history(completed), facts.waiting(dossier))
-    if newer is not None:
-        return Ending(case, Action.SUPERSEDE, newer)
+    if case.dossier.outdated_by is not None:
+        return Ending(case, Action.SUPERSEDE)
     if case.overdue:
         return Ending(case, Action.EXPIRE)
     return None

@@ -16,8 +16,8 @@ from services.deployment.rules.freezes import Window
 from services.deployment.rules.gates import GateAnswer, GateFacts, Line
 from services.deployment.rules.gates.facts import NOTHING_BEFORE
 from services.deployment.rules.gates.line import Waiting, line_up
-from services.deployment.rules.gates.readiness import at_second
 from services.deployment.rules.lifecycle import DeploymentKind, DeploymentStatus
+from services.deployment.rules.moments import at_second
 from services.deployment.rules.policy import EnvironmentType, QueueMode, default_policy
 from services.deployment.store import dossiers, freezes
 from services.deployment.store.dossiers import Dossier
@@ -197,7 +197,9 @@ def _lines(cases: Sequence[Examined]) -> dict[UUID, Line]:
 
 def _waiting(case: Examined) -> Waiting:
     dossier = case.dossier
-    return Waiting(dossier.id, dossier.deployed_at, case.gates, outdated=bool(dossier.outdated))
+    return Waiting(
+        dossier.id, dossier.deployed_at, case.gates, outdated=dossier.outdated_by is not None
+    )
 
 
 def _asks_people(dossier: Dossier) -> bool:

@@ -86,7 +86,7 @@ async def admit(change: Change, case: Examined) -> Examined | None:
     pair = Pair(dossier.service_id, dossier.environment_id, dossier.release_id, change.now)
     await moves.hold_gates(change, pair, dossier.id)
     case = await examine.deployment(change.tx, dossier.id)
-    ending = await endings.of(change.tx, case)
+    ending = endings.of(case)
     if ending is not None:
         await _end(change, ending)
         change.refuse(ending.refusal)
@@ -106,7 +106,7 @@ async def _end(change: Change, ending: Ending) -> None:
         ending.status,
         "supersede",
         status_reason=ending.why,
-        superseded_by=ending.newer.id,
+        superseded_by=ending.newer,
     )
 
 

@@ -57,7 +57,7 @@ async def deployment(db: Database, deployment_id: UUID) -> Explained:
     """Explain a deployment; raises ResourceNotFound."""
     async with db.snapshot() as tx:
         case = await examine.deployment(tx, deployment_id)
-        ending = await endings.of(tx, case) if case.waits else None
+        ending = endings.of(case) if case.waits else None
         return Explained(case, () if ending is None else (ending.why,))
 
 

@@ -115,9 +115,7 @@ def gate_facts(
             kind=DeploymentKind(dossier.kind),
         ),
         locks=tuple(_lock(row) for row in dossier.locks or ()),
-        overridden=frozenset(
-            gate for gate in Gate if any(row["gate"] == gate for row in dossier.overrides)
-        ),
+        overridden=frozenset(Gate(row["gate"]) for row in dossier.overrides),
     )
 
 
@@ -138,18 +136,6 @@ def release_facts(release: ReleaseRow, bad_because: str | None) -> ReleaseFacts:
 def history(rows: Iterable[HistoryRow], strict: frozenset[str] = frozenset()) -> list[Deployed]:
     """Return deployments of one pair; `strict` are the stages its policy calls so."""
     return [_deployed(row, strict) for row in rows]
-
-
-def waiting(dossier: Dossier) -> Deployed:
-    """Return a deployment that has not started, as it compares with others of its pair."""
-    return Deployed(
-        id=dossier.id,
-        release_id=dossier.release_id,
-        version=dossier.version,
-        kind=DeploymentKind(dossier.kind),
-        status=DeploymentStatus(dossier.status),
-        created_at=dossier.deployed_at,
-    )
 
 
 def pipeline(rows: Iterable[StageRow]) -> list[Stage]:

@@ -15,6 +15,7 @@ from services.deployment.operations.freeze_rows import (
     subjects_of,
     window_of,
 )
+from services.deployment.operations.scanning import chosen_page
 from services.deployment.rules import freezes as rules
 from services.deployment.rules.freeze_checks import check
 from services.deployment.rules.freezes import Window
@@ -125,25 +126,20 @@ async def get(db: Database, reference: str) -> SeenWindow:
 
 
 async def page(db: Database, query: FreezesQuery) -> Page[SeenWindow]:
-    """List windows by name; raises ResourceNotFound for what a filter names.
-
-    Whether one fits is for the rules to say, so more are read until the page is full.
-    """
+    """List windows by name; raises ResourceNotFound for what a filter names."""
     async with db.snapshot() as tx:
         conditions = [condition async for condition in _conditions(tx, query)]
-        shown: list[SeenWindow] = []
-        after = query.page.after
-        while True:
-            chunk = await freezes.by_name(tx, after, also_archived=query.also_archived)
-            for seen in map(_seen, chunk.entries):
-                if not all(fits(seen) for fits in conditions):
-                    continue
-                if len(shown) == query.page.size:
-                    return Page(tuple(shown), freezes.position(shown[-1].row))
-                shown.append(seen)
-            if chunk.last is None:
-                return Page(tuple(shown))
-            after = chunk.last
+
+        def choose(row: FreezeRow) -> SeenWindow | None:
+            seen = _seen(row)
+            return seen if all(fits(seen) for fits in conditions) else None
+
+        return await chosen_page(
+            lambda after: freezes.by_name(tx, after, also_archived=query.also_archived),
+            choose,
+            lambda seen: freezes.position(seen.row),
+            query.page,
+        )
 
 
 async def _conditions(

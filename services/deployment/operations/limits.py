@@ -6,7 +6,6 @@ from uuid import UUID
 
 from services.deployment.operations import examine, facts, moves, stages, stopping
 from services.deployment.operations.stages import Step
-from services.deployment.rules.gates.readiness import at_second
 from services.deployment.rules.lifecycle import (
     HOLDS_SLOT,
     WHEN_OVERDUE,
@@ -15,6 +14,7 @@ from services.deployment.rules.lifecycle import (
     FailureCause,
     advance,
 )
+from services.deployment.rules.moments import at_second
 from services.deployment.rules.stages import StageStatus, report
 from services.deployment.store import children
 from services.deployment.store.children import StageRow

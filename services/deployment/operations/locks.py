@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from services.deployment.rules import locks as rules
 from services.deployment.store import lock_rows, locks, references
 from services.deployment.store.lock_rows import LockFilter, LockRow
@@ -64,7 +66,7 @@ async def create(change: Change, command: NewLock) -> LockRow:
         locked_by=change.actor.user_id,
         expires_at=command.expires_at,
     )
-    made = await _existing(change, lock_id)
+    made = await _existing(change.tx, lock_id)
     after = {
         "locked": True,
         "includes_rollbacks": made.includes_rollbacks,
@@ -77,14 +79,14 @@ async def create(change: Change, command: NewLock) -> LockRow:
 
 async def release(change: Change, lock_id: UUID, reason: str) -> LockRow:
     """Release a lock; one that was released stays as it is. Raises ResourceNotFound."""
-    known = await _existing(change, lock_id)
+    known = await _existing(change.tx, lock_id)
     now = await locks.hold_environments(change.tx, known.environment_id)
-    known = await _existing(change, lock_id)  # somebody else may have released it meanwhile
+    known = await _existing(change.tx, lock_id)  # somebody else may have released it meanwhile
     if known.released_at is not None:
         return known
     change.now = max(now, known.created_at)
     await lock_rows.release(change.tx, lock_id, change.now, by=change.actor.user_id, because=reason)
-    gone = await _existing(change, lock_id)
+    gone = await _existing(change.tx, lock_id)
     details = {
         "before": {"locked": True, "reason": known.reason, "locked_by": known.locked_by},
         "after": {"locked": False},
@@ -97,10 +99,7 @@ async def release(change: Change, lock_id: UUID, reason: str) -> LockRow:
 async def get(db: Database, lock_id: UUID) -> LockRow:
     """Return a lock; raises ResourceNotFound."""
     async with db.snapshot() as tx:
-        found = await lock_rows.find(tx, lock_id)
-    if found is None:
-        raise ResourceNotFound(resource_type="lock", resource=lock_id)
-    return found
+        return await _existing(tx, lock_id)
 
 
 async def page(db: Database, query: LocksQuery) -> Page[LockRow]:
@@ -116,8 +115,8 @@ async def page(db: Database, query: LocksQuery) -> Page[LockRow]:
         return await lock_rows.newest_first(tx, query.page, chosen)
 
 
-async def _existing(change: Change, lock_id: UUID) -> LockRow:
-    found = await lock_rows.find(change.tx, lock_id)
+async def _existing(tx: AsyncConnection, lock_id: UUID) -> LockRow:
+    found = await lock_rows.find(tx, lock_id)
     if found is None:
         raise ResourceNotFound(resource_type="lock", resource=lock_id)
     return found

@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from services.deployment.operations import examine, facts
 from services.deployment.operations.details import Detail
+from services.deployment.operations.scanning import chosen_page
 from services.deployment.rules import approvals
 from services.deployment.rules.approvals import ApprovalStatus, Person
 from services.deployment.store import dossiers, references
 from services.deployment.store.dossiers import Dossier, WaitingFilter
 from shared.db.engine import Database
-from shared.db.keyset import Page, PageRequest, Position
+from shared.db.keyset import Page, PageRequest
 from shared.identity.actor import Actor
 
 BATCH: Final = 100
@@ -48,30 +47,15 @@ async def page(db: Database, query: PendingQuery, actor: Actor) -> Page[Detail]:
         person = (await examine.possible_approvers(tx)).get(person_id)
         if person is None:
             return Page(())
-        found = await _scan(tx, query.page, chosen, person)
+        found = await chosen_page(
+            lambda after: dossiers.waiting_oldest_first(tx, PageRequest(BATCH, after), chosen),
+            lambda dossier: dossier if _counts(dossier, person) else None,
+            dossiers.position,
+            query.page,
+            most=MOST_BATCHES,
+        )
         cases = await examine.several(tx, found.entries)
         return Page(tuple(Detail(case) for case in cases), found.last)
-
-
-async def _scan(
-    tx: AsyncConnection, wanted: PageRequest, chosen: WaitingFilter, person: Person
-) -> Page[Dossier]:
-    """Look at what waits until the page is full and another one is known to follow.
-
-    Who may approve is for the rules to say, so that what waits is read and then chosen from.
-    """
-    found: list[Dossier] = []
-    after: Position | None = wanted.after
-    for _ in range(MOST_BATCHES):
-        batch = await dossiers.waiting_oldest_first(tx, PageRequest(BATCH, after), chosen)
-        found += [dossier for dossier in batch.entries if _counts(dossier, person)]
-        if len(found) > wanted.size:
-            shown = tuple(found[: wanted.size])
-            return Page(shown, dossiers.position(shown[-1]))
-        if batch.last is None:
-            return Page(tuple(found))
-        after = batch.last
-    return Page(tuple(found), after)
 
 
 def _counts(dossier: Dossier, person: Person) -> bool:

@@ -48,19 +48,17 @@ class OneOff:
 class Weekly:
     """On some days of every week (Monday = 0), at a local time.
 
-    `ends` is a local time, on the next day when it is not after `starts` (so 00:00 to 00:00 is a
-    whole day), or a duration.
+    `ends` is a local time, on the next day when it is not after `starts`, so 00:00 to 00:00 is a
+    whole day.
     """
 
     days: frozenset[int]
     starts: time
-    ends: time | timedelta
+    ends: time
 
     @property
     def lasts(self) -> timedelta:
         """Return how long it lasts on the wall clock."""
-        if isinstance(self.ends, timedelta):
-            return self.ends
         apart = datetime.combine(date.min, self.ends) - datetime.combine(date.min, self.starts)
         return apart if apart > timedelta() else apart + _DAY
 
@@ -81,13 +79,12 @@ Schedule = OneOff | Weekly | Recurring
 class Timing:
     """A schedule in a zone (IANA name), without its exceptions.
 
-    A date in `exceptions` drops the occurrences that start on that local day, an instant the one
-    that it falls into.
+    A day in `exceptions` drops the occurrences that start on that local day.
     """
 
     schedule: Schedule
     time_zone: str
-    exceptions: frozenset[date | datetime] = frozenset()
+    exceptions: frozenset[date] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +190,10 @@ def _block(timing: Timing, number: int) -> tuple[Occurrence, ...]:
     because the same few are asked for again and again.
     """
     zone = ZoneInfo(timing.time_zone)
-    days = {one for one in timing.exceptions if not isinstance(one, datetime)}
-    moments = [one for one in timing.exceptions if isinstance(one, datetime)]
     return tuple(
         occurrence
         for day, occurrence in _expanded(timing.schedule, zone, number)
-        if occurrence.start < occurrence.end
-        and day not in days
-        and not any(occurrence.start <= moment < occurrence.end for moment in moments)
+        if occurrence.start < occurrence.end and day not in timing.exceptions
     )
 
 

@@ -20,6 +20,7 @@ from services.deployment.rules.freeze_times import (
     following,
 )
 from services.deployment.rules.lifecycle import DeploymentKind
+from services.deployment.rules.moments import in_minute
 from services.deployment.rules.policy import EnvironmentType
 
 HORIZON: Final = timedelta(days=400)
@@ -53,10 +54,8 @@ class Window:
     given must fit, any one member of each does, an empty one fits everything. `exempt_services`
     are never covered. `rollbacks` makes it cover rollbacks too.
 
-    It says nothing before `valid_from`, from `valid_until` on, and when `archived`: occurrences
-    are cut there, and an ALLOW window does not demand to be open. An ALLOW window whose schedule
-    is used up while it is valid goes on demanding it. `timing` is when it applies, apart from its
-    validity.
+    It says nothing when it is `archived`. An ALLOW window whose schedule is used up goes on
+    demanding to be open. `timing` is when it applies unless it is archived.
     """
 
     id: UUID
@@ -71,9 +70,7 @@ class Window:
     environment_types: frozenset[EnvironmentType] = frozenset()
     exempt_services: frozenset[UUID] = frozenset()
     rollbacks: bool = False
-    valid_from: datetime | None = None
-    valid_until: datetime | None = None
-    exceptions: frozenset[date | datetime] = frozenset()
+    exceptions: frozenset[date] = frozenset()
     archived: bool = False
     timing: Timing = field(init=False, repr=False, compare=False)
 
@@ -98,8 +95,8 @@ class Subject:
 class Hold:
     """A window that forbids, and until when it does so by itself.
 
-    That is the end of a DENY window's occurrence, and the next opening of an ALLOW window or else
-    the end of its validity; None if there is neither.
+    That is the end of a DENY window's occurrence, and the next opening of an ALLOW window; None if
+    it never opens again.
     """
 
     window: Window
@@ -112,14 +109,13 @@ class Freeze:
 
     `covered` is whether any of them covers the subject at all. `by` are the windows that forbid,
     DENY first, then by name. `earliest` is the first moment at which none forbids: now when it is
-    open, None when there is none up to `searched_until`.
+    open, None when there is none as far as it was looked for.
     """
 
     status: FreezeStatus
     covered: bool
     by: tuple[Hold, ...]
     earliest: datetime | None
-    searched_until: datetime
     why: str
 
 
@@ -150,37 +146,15 @@ def concerns_environment(
     )
 
 
-def is_valid(window: Window, moment: datetime) -> bool:
-    """Say whether a window says anything at a moment."""
-    begun = window.valid_from is None or window.valid_from <= moment
-    ended = window.valid_until is not None and window.valid_until <= moment
-    return begun and not ended and not window.archived
-
-
 def occurrence_at(window: Window, moment: datetime) -> Occurrence | None:
-    """Return the occurrence that holds a moment, cut to the validity of the window."""
-    if not is_valid(window, moment):
-        return None
-    found = covering(window.timing, moment)
-    return _cut(window, found) if found else None
+    """Return the occurrence that holds a moment."""
+    return None if window.archived else covering(window.timing, moment)
 
 
 def next_start(window: Window, after: datetime) -> datetime | None:
-    """Return when the next occurrence starts, later than `after`; None if none within ten years.
-
-    An occurrence that runs already when the window becomes valid starts at that moment.
-    """
-    if window.archived:
-        return None
-    begins = window.valid_from
-    if begins is not None and begins > after:
-        if occurrence_at(window, begins):
-            return begins
-        after = begins
-    found = following(window.timing, after)
-    if found is None or (window.valid_until is not None and found.start >= window.valid_until):
-        return None
-    return found.start
+    """Return when the next occurrence starts, later than `after`; None if none within ten years."""
+    found = None if window.archived else following(window.timing, after)
+    return None if found is None else found.start
 
 
 def judge(windows: Iterable[Window], subject: Subject, now: datetime) -> Freeze:
@@ -189,41 +163,34 @@ def judge(windows: Iterable[Window], subject: Subject, now: datetime) -> Freeze:
 
 
 def standing(covering_it: tuple[Window, ...], now: datetime) -> Freeze:
-    """Say what windows that cover a subject say of it together."""
-    holds = _holds(covering_it, now)
+    """Say what windows that cover a subject say of it together; none of them is archived."""
+    holds, covered = _holds(covering_it, now), bool(covering_it)
     if not holds:
-        why = "no freeze is in force" if covering_it else "no freeze window covers this"
-        return Freeze(FreezeStatus.OPEN, bool(covering_it), (), now, now, why)
-    earliest, searched_until = _opening(covering_it, now)
-    frozen, covered = FreezeStatus.FROZEN, bool(covering_it)
-    return Freeze(frozen, covered, holds, earliest, searched_until, _why(holds))
+        why = "no freeze is in force" if covered else "no freeze window covers this"
+        return Freeze(FreezeStatus.OPEN, covered, (), now, why)
+    return Freeze(FreezeStatus.FROZEN, covered, holds, _opening(covering_it, now), _why(holds))
 
 
-def _opening(windows: tuple[Window, ...], now: datetime) -> tuple[datetime | None, datetime]:
-    """Step from boundary to boundary; return the opening, and how far the search went.
+def _opening(windows: tuple[Window, ...], now: datetime) -> datetime | None:
+    """Step from boundary to boundary; return the first moment at which none forbids.
 
     Each step goes to a moment before which nothing can open: past every DENY window that applies,
-    else to the first moment at which an ALLOW window opens or ceases to demand it. Windows that
-    always say the same, such as those of several teams about the same holidays, are asked once.
+    else to the first moment at which an ALLOW window opens. Windows that always say the same, such
+    as those of several teams about the same holidays, are asked once.
     """
-    windows = tuple({_times(window): window for window in windows}.values())
+    windows = tuple({(window.kind, window.timing): window for window in windows}.values())
     moment = now
     for _ in range(MOST_STEPS):
         holds = _holds(windows, moment)
         if not holds:
-            return moment, moment
-        denied = [hold.until for hold in holds if hold.window.kind is WindowKind.DENY]
-        ends = [until for until in denied if until is not None]
-        following_moment = max(ends) if ends else _next_opening(windows, moment)
+            return moment
+        ends = [hold.until for hold in holds if hold.until and hold.window.kind is WindowKind.DENY]
+        openings = [hold.until for hold in holds if hold.until is not None]
+        following_moment = max(ends) if ends else min(openings, default=None)
         if following_moment is None or following_moment > now + HORIZON:
-            return None, now + HORIZON
+            return None
         moment = following_moment
-    return None, moment
-
-
-def _times(window: Window) -> tuple[object, ...]:
-    """Return what it depends on when a window forbids."""
-    return window.kind, window.timing, window.valid_from, window.valid_until, window.archived
+    return None
 
 
 def _holds(windows: tuple[Window, ...], moment: datetime) -> tuple[Hold, ...]:
@@ -235,33 +202,14 @@ def _holds(windows: tuple[Window, ...], moment: datetime) -> tuple[Hold, ...]:
             denying.append(Hold(window, occurrence.end))
         elif window.kind is WindowKind.ALLOW and occurrence:
             is_open = True
-        elif window.kind is WindowKind.ALLOW and is_valid(window, moment):
-            closed.append(Hold(window, _closed_until(window, moment)))
+        elif window.kind is WindowKind.ALLOW:
+            closed.append(Hold(window, next_start(window, moment)))
     holds = denying if is_open else [*denying, *closed]
     return tuple(sorted(holds, key=_rank))
 
 
 def _rank(hold: Hold) -> tuple[bool, str, UUID]:
     return hold.window.kind is WindowKind.ALLOW, hold.window.name, hold.window.id
-
-
-def _closed_until(window: Window, moment: datetime) -> datetime | None:
-    return next_start(window, moment) or window.valid_until
-
-
-def _next_opening(windows: tuple[Window, ...], moment: datetime) -> datetime | None:
-    """Return when an ALLOW window next opens or ceases to demand it; all of them are closed."""
-    allowing = [window for window in windows if window.kind is WindowKind.ALLOW]
-    openings = [next_start(window, moment) for window in allowing]
-    ends = [window.valid_until for window in allowing if is_valid(window, moment)]
-    return min((one for one in (*openings, *ends) if one is not None), default=None)
-
-
-def _cut(window: Window, found: Occurrence) -> Occurrence:
-    if window.valid_from is None and window.valid_until is None:
-        return found
-    start = max(found.start, window.valid_from or found.start)
-    return Occurrence(start, min(found.end, window.valid_until or found.end))
 
 
 def _why(holds: tuple[Hold, ...]) -> str:
@@ -272,7 +220,7 @@ def _why(holds: tuple[Hold, ...]) -> str:
 
 def _said(hold: Hold) -> str:
     window = hold.window
-    until = f"{hold.until:%Y-%m-%d %H:%M} UTC" if hold.until else ""
+    until = in_minute(hold.until) if hold.until else ""
     if window.kind is WindowKind.DENY:
         return f"{window.name} forbids it until {until} ({window.reason})"
     opens = f"until {until}" if until else "and never opens again"

@@ -76,24 +76,6 @@ def open_rollback(history: Iterable[Deployed]) -> Deployed | None:
     return next((entry for entry in rollbacks if entry.status in OPEN), None)
 
 
-def outdated_by(history: Iterable[Deployed], entry: Deployed) -> Deployed | None:
-    """Return the newer deployment whose completion makes a pending one pointless, if any.
-
-    Newer means created later. A rollback makes nothing outdated (a fix may be waiting), nor does
-    what was rolled back itself; and rollbacks are never outdated.
-    """
-    if entry.kind is DeploymentKind.ROLLBACK:
-        return None
-    newer = (
-        d
-        for d in completions(history)
-        if d.status is DeploymentStatus.COMPLETED
-        and d.kind is not DeploymentKind.ROLLBACK
-        and (d.created_at, d.id) > (entry.created_at, entry.id)
-    )
-    return next(newer, None)
-
-
 def refuse_duplicate(history: Sequence[Deployed], release_id: UUID, *, environment: str) -> None:
     """Raise DeploymentExists if the same release already waits or runs here."""
     for entry in history:

@@ -15,7 +15,6 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
-MOST_TEXT: Final = 500
 MOST_COUNT: Final = 500
 MOST_INTERVAL: Final = 1000
 COUNTED_FOR: Final = timedelta(days=366 * 50)
@@ -252,8 +251,6 @@ def _week(day: date, week_start: int) -> date:
 
 
 def _parts(text: str) -> dict[str, str]:
-    if len(text) > MOST_TEXT:
-        raise RuleRefused(f"is longer than {MOST_TEXT} characters")
     if "DTSTART" in text.upper():
         raise RuleRefused("holds a DTSTART; the start is a field of its own")
     parts: dict[str, str] = {}

@@ -6,6 +6,7 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from services.deployment import messages_requests as commands
 from services.deployment import messages_resources as resources
+from services.deployment.messages_ids import optional_id
 from services.deployment.operations import details, inspect
 from shared.outbox.rpcs import Context, Rpcs
 
@@ -99,7 +100,7 @@ class ReadingRpcs(Rpcs):
         page = await inspect.metrics(
             self._db,
             self._paging.wanted(request),
-            deployment_id=commands.optional_id(request.deployment),
+            deployment_id=optional_id(request.deployment),
             name=request.name or None,
         )
         return pb.ListDeploymentMetricsResponse(

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import aliased
 
 from services.deployment.store import lock_rows, override_rows
-from services.deployment.store.gate_queries import needs, others_wait, outdated, predecessors
+from services.deployment.store.gate_queries import needs, others_wait, outdated_by, predecessors
 from services.deployment.store.locks import marked_bad
 from shared.db.models.catalog import Environment, Release, Service
 from shared.db.models.deployment import Approval, Deployment, EnvironmentPolicy, ReleaseMark
@@ -167,7 +167,7 @@ def query(subject: Subject) -> Select[*tuple[Any, ...]]:
             _lease(subject).label("lease"),
             while_waiting(needs(subject)).label("needs"),
             while_waiting(others_wait(subject)).label("others_wait"),
-            while_waiting(outdated(subject)).label("outdated"),
+            while_waiting(outdated_by(subject)).label("outdated_by"),
             func.clock_timestamp().label("moment"),
         )
         .select_from(subject)

@@ -31,7 +31,7 @@ class Dossier:
 
     The policy is the current one as long as it is pending, then that of the moment it stopped
     being so; `policy` is None for the default of the type. `live`, `occupant`, `predecessors`,
-    `needs`, `others_wait` (requested before it), `outdated` and `locks` are None unless it is
+    `needs`, `others_wait` (requested before it), `outdated_by` and `locks` are None unless it is
     pending. `approvals` are all its rows with their people, oldest
     first, and `overrides` its overrides, too; `lease` is None unless somebody has claimed it. JSON
     has times as text. `moment` is the database's
@@ -86,7 +86,7 @@ class Dossier:
     predecessors: Sequence[Json] | None
     needs: Sequence[Json] | None
     others_wait: bool | None
-    outdated: bool | None
+    outdated_by: Json | None
     locks: Sequence[Json] | None
     overrides: Sequence[Json]
     lease: Json | None

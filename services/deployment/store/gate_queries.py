@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ScalarSelect, func, or_, select, tuple_
+from sqlalchemy import ScalarSelect, func, or_, select, true, tuple_
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import aliased
 
@@ -122,7 +122,7 @@ def needs(subject: Subject) -> ScalarSelect[Any]:
         select(func.jsonb_agg(aggregate_order_by(entry, func.lower(needed.name))))
         .select_from(ServiceDependency)
         .join(needed, needed.id == ServiceDependency.needs_id)
-        .outerjoin(live, needed.id.is_not(None))
+        .outerjoin(live, true())  # what is not live here at all is needed, too
         .where(ServiceDependency.service_id == subject.service_id)
         .correlate(subject)
         .scalar_subquery()
@@ -142,16 +142,29 @@ def others_wait(subject: Subject) -> ScalarSelect[Any]:
     return select(found.correlate(subject).exists()).correlate(subject).scalar_subquery()
 
 
-def outdated(subject: Subject) -> ScalarSelect[Any]:
-    """Say whether something that was requested later has completed, as `rules.history` has it."""
-    other = aliased(Deployment)
-    found = select(other.id).where(
-        *_completed(other, subject.service_id, subject.environment_id),
-        other.status == "completed",
-        other.kind != "rollback",
-        tuple_(other.deployed_at, other.id) > tuple_(subject.deployed_at, subject.id),
+def outdated_by(subject: Subject) -> ScalarSelect[Any]:
+    """Return the newest completion of what was requested later, which makes a start pointless.
+
+    A rollback makes nothing outdated, because a fix may be waiting, nor does what was rolled back
+    itself; and rollbacks are never outdated.
+    """
+    other, release = aliased(Deployment), aliased(Release)
+    return (
+        select(func.jsonb_build_object("id", other.id, "version", release.version))
+        .select_from(other)
+        .join(release, release.id == other.release_id)
+        .where(
+            *_completed(other, subject.service_id, subject.environment_id),
+            other.status == "completed",
+            other.kind != "rollback",
+            subject.kind != "rollback",
+            tuple_(other.deployed_at, other.id) > tuple_(subject.deployed_at, subject.id),
+        )
+        .order_by(other.completed_seq.desc())
+        .limit(1)
+        .correlate(subject)
+        .scalar_subquery()
     )
-    return select(found.correlate(subject).exists()).correlate(subject).scalar_subquery()
 
 
 def _completed(of: Any, service_id: Any, environment_id: Any) -> tuple[Any, ...]:  # noqa: ANN401

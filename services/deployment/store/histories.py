@@ -64,15 +64,6 @@ async def waiting(tx: AsyncConnection, service_id: UUID, environment_id: UUID) -
     return await _read(tx, query.order_by(Deployment.deployed_at, Deployment.id))
 
 
-async def completed_since(
-    tx: AsyncConnection, service_id: UUID, environment_id: UUID, requested_at: datetime
-) -> list[HistoryRow]:
-    """Return what has completed of the requests made from a moment on."""
-    later = Deployment.deployed_at >= requested_at
-    completed = Deployment.status == "completed"
-    return await _read(tx, _QUERY.where(*_of(service_id, environment_id), later, completed))
-
-
 async def whole(tx: AsyncConnection, service_id: UUID, environment_id: UUID) -> list[HistoryRow]:
     """Return every deployment of the pair."""
     return await _read(tx, _QUERY.where(*_of(service_id, environment_id)))

@@ -10,8 +10,6 @@ from sqlalchemy import (
     ColumnElement,
     ScalarSelect,
     Select,
-    and_,
-    case,
     func,
     insert,
     or_,
@@ -176,7 +174,8 @@ def _query() -> Select[*tuple[Any, ...]]:
             _RELEASER.username,
             Lock.released_because,
             Lock.row_version,
-            case((and_(Lock.released_at.is_(None), _holds()), True), else_=False),
+            # A lock may be released a moment ahead of the clock, where that has gone back.
+            Lock.released_at.is_(None) & _holds(),
         )
         .select_from(Lock)
         .join(User, User.id == Lock.locked_by)

@@ -188,13 +188,6 @@ def marked_bad(release_id: Any, environment_id: Any) -> ColumnElement[bool]:  # 
     )
 
 
-async def hold_service(tx: AsyncConnection, service_id: UUID) -> None:
-    """Keep the service as it is; raises ResourceArchived for one that was put away."""
-    held = await service(tx, service_id, hold=True)
-    if held.archived:
-        raise ResourceArchived(resource_type="service", resource=held.name)
-
-
 async def service(tx: AsyncConnection, service_id: UUID, *, hold: bool) -> ServiceRow:
     """Return the service, which the transaction keeps if it shall `hold` it."""
     statement = select(Service.id, Service.name, Service.archived_at.is_not(None)).where(

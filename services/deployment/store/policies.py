@@ -9,11 +9,12 @@ from uuid import UUID
 from sqlalchemy import Select, and_, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.deployment.store import locks
 from shared.db.keyset import Page, PageRequest, page, sorted_by
 from shared.db.models.catalog import Environment
-from shared.db.models.deployment import Deployment, EnvironmentPolicy
+from shared.db.models.deployment import EnvironmentPolicy
 from shared.db.models.identity import User
-from shared.errors import ResourceArchived, ResourceNotFound
+from shared.errors import ResourceArchived
 
 _TICK: Final = timedelta(microseconds=1)
 
@@ -22,8 +23,7 @@ _TICK: Final = timedelta(microseconds=1)
 class PolicyRow:
     """A version of the policy of an environment.
 
-    Of version 0, the default of the type, there is nothing but the environment. `row_version` is
-    its entry in the ledger among those of the environment's policies, 0 when it has none.
+    Of version 0, the default of the type, there is nothing but the environment.
     """
 
     environment_id: UUID
@@ -62,26 +62,22 @@ async def hold_to_publish(tx: AsyncConnection, environment_id: UUID) -> datetime
     """Take the environment, so that nobody else publishes and nothing starts or is decided there.
 
     Returns the moment from which a policy published now is in force: later than all starts under
-    the one before, also when the clock has gone back since, as on the way to another machine.
-    Raises ResourceArchived.
+    the one before, and than that was published. Raises ResourceNotFound and ResourceArchived.
     """
-    held = select(Environment.name, Environment.archived_at).where(Environment.id == environment_id)
-    row = (await tx.execute(held.with_for_update(key_share=True))).one_or_none()
-    if row is None:  # deleted since it was found by its name
-        raise ResourceNotFound(resource_type="environment", resource=environment_id)
-    if row.archived_at is not None:
-        raise ResourceArchived(resource_type="environment", resource=row.name)
-    started = select(func.max(Deployment.started_at) + _TICK).where(
-        Deployment.environment_id == environment_id
-    )
+    moment = await locks.hold_environments(tx, environment_id)
     published = select(func.max(EnvironmentPolicy.created_at) + _TICK).where(
         EnvironmentPolicy.environment_id == environment_id
     )
-    earlier = (query.scalar_subquery() for query in (started, published))
-    moment: datetime = (
-        await tx.execute(select(func.greatest(func.clock_timestamp(), *earlier)))
-    ).scalar_one()
-    return moment
+    held = select(
+        Environment.name,
+        Environment.archived_at,
+        func.greatest(moment, published.scalar_subquery()).label("moment"),
+    ).where(Environment.id == environment_id)
+    row = (await tx.execute(held)).one()
+    if row.archived_at is not None:
+        raise ResourceArchived(resource_type="environment", resource=row.name)
+    found: datetime = row.moment
+    return found
 
 
 async def publish(

@@ -11,7 +11,12 @@ from typing import Any, ClassVar
 
 import grpc
 from buf.validate import validate_pb2
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import (
+    EnumDescriptor,
+    FieldDescriptor,
+    MethodDescriptor,
+    OneofDescriptor,
+)
 from google.protobuf.message import DecodeError, Message
 from protovalidate import Validator, Violation
 
@@ -135,14 +140,18 @@ def field_violation(violation: Violation, message: Message) -> FieldViolation:
     path = ""
     within: Any = message.DESCRIPTOR
     field: FieldDescriptor | None = None
+    oneof: OneofDescriptor | None = None
     for element in found.field.elements if found.field else ():
         path += f".{element.field_name}" if path else element.field_name
         if element.subscript is not None:
             key = element.subscript.value
             path += f'["{key}"]' if isinstance(key, str) else f"[{key}]"
         field = None if within is None else within.fields_by_name.get(element.field_name)
+        oneof = None if within is None else within.oneofs_by_name.get(element.field_name)
         within = None if field is None else field.message_type
     sentence = None if field is None else _for_people(found.rule_id, field)
+    if oneof is not None:  # its own name is nothing that could be set
+        sentence = f"one of these must be given: {', '.join(one.name for one in oneof.fields)}"
     return FieldViolation(
         path, sentence or found.message or f"breaks {found.rule_id}", found.rule_id
     )

@@ -89,7 +89,8 @@ class GateFacts:
 
     `current` is the live release of the pair, `occupant` whoever has the slot before this one.
     `needs` are the services it depends on, `line` is what waits before it. `windows`
-    are all freeze windows, and `subject` is the deployment as they see it.
+    are all freeze windows, and `subject` is the deployment as they see it, which nobody needs where
+    there are none.
     """
 
     service: str

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from services.deployment.rules import freezes
 from services.deployment.rules.gates.facts import Gate, GateAnswer, GateFacts, GateStatus
-from services.deployment.rules.gates.readiness import at_second
+from services.deployment.rules.moments import at_second
 
 
 def freeze(facts: GateFacts, now: datetime) -> GateAnswer:

@@ -5,6 +5,7 @@ from typing import Final
 
 from services.deployment.rules import locks
 from services.deployment.rules.gates.facts import Gate, GateAnswer, GateFacts, GateStatus
+from services.deployment.rules.moments import in_minute
 
 MOST_LOCKS: Final = 5
 
@@ -31,5 +32,5 @@ def lock(facts: GateFacts, now: datetime) -> GateAnswer:
 
 
 def _told(one: locks.Lock) -> str:
-    until = "" if one.ends_at is None else f" until {one.ends_at:%Y-%m-%d %H:%M} UTC"
+    until = "" if one.ends_at is None else f" until {in_minute(one.ends_at)}"
     return f"{one.locked_by} has locked {one.place}{until} ({one.reason})"

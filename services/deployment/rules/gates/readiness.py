@@ -1,13 +1,13 @@
 """The gates about readiness: what has to be there, or to have been there, long enough."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from services.deployment.rules.gates.facts import Gate, GateAnswer, GateFacts, GateStatus
 from services.deployment.rules.lifecycle import DeploymentKind
+from services.deployment.rules.moments import at_second
 from services.deployment.rules.promotion import Need, Predecessor
 
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
-_LAST_SECOND = datetime.max.replace(microsecond=0, tzinfo=UTC)
 
 
 def soak(facts: GateFacts, now: datetime) -> GateAnswer:
@@ -96,14 +96,6 @@ def in_words(span: timedelta) -> str:
     name, size = next((unit for unit in _UNITS if seconds % unit[1] == 0), ("second", 1))
     number = seconds / size
     return f"{number:g} {name}" if number == 1 else f"{number:g} {name}s"
-
-
-def at_second(moment: datetime) -> str:
-    """Return a time as a sentence tells it: at that second it has come, never just before."""
-    told = moment.astimezone(UTC).replace(microsecond=0)
-    if moment.microsecond and told < _LAST_SECOND:
-        told += timedelta(seconds=1)
-    return f"{told:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _lives_until(place: Predecessor, span: timedelta, now: datetime) -> datetime | None:
