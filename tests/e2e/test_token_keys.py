@@ -22,6 +22,7 @@ from release_manager.identity.v1 import identity_pb2, identity_pb2_grpc
 from tests.support.database import PROJECT
 from tests.support.machine import Machine, own_environment
 from tests.support.platform import PASSWORD, bearer
+from tests.support.polling import eventually
 
 pytestmark = pytest.mark.timeout(300)
 # What the manual promises of a dropped key, for calls and for streams.
@@ -196,10 +197,8 @@ async def told(office: Office) -> list[tuple[str, str, str]]:
     """Return what the ledger says of the keys, once the outbox is empty."""
     connection = await asyncpg.connect(office.machine.database_url())
     try:
-        async with asyncio.timeout(30):
-            waiting = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
-            while await connection.fetchval(waiting):  # noqa: ASYNC110  (a database tells no events)
-                await asyncio.sleep(0.1)
+        sent = "SELECT count(*) = 0 FROM outbox WHERE sent_at IS NULL"
+        await eventually(lambda: connection.fetchval(sent), 30)
         rows = await connection.fetch(
             "SELECT action, resource_id, category FROM audit_logs"
             " WHERE resource_type = 'token_key' ORDER BY leaf_index"

@@ -20,6 +20,7 @@ from release_manager.identity.v1 import identity_pb2, identity_pb2_grpc
 
 from tests.support.database import PROJECT
 from tests.support.machine import Machine, own_environment
+from tests.support.polling import eventually
 from tests.support.walls import lose_end
 
 DIGEST = "sha256:" + "ab" * 32
@@ -173,10 +174,8 @@ async def test_what_a_fail_over_lost_is_delivered_again(environment: dict[str, s
             catalog_pb2.ReconcileAuditRequest(), metadata=product.admin
         )
         assert answer.missing == answer.resent >= 9
-        async with asyncio.timeout(30):
-            pending = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
-            while await product.fetch(pending):  # noqa: ASYNC110  (by polling)
-                await asyncio.sleep(0.1)
+        sent = "SELECT count(*) = 0 FROM outbox WHERE sent_at IS NULL"
+        await eventually(lambda: product.fetch(sent), 30)
         newest = await product.signed()
         assert newest.note.startswith("release-manager/audit/1\n")
         there = await product.fetch("SELECT array_agg(event_id) FROM audit_logs")

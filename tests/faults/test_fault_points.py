@@ -6,8 +6,7 @@ A lock held by the test lets the work stop at one of its steps; then something i
 import asyncio
 import os
 import shutil
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from shared.merkle.note import Verifier
 from tests.faults.hammer import Hammer
 from tests.faults.ledger_machine import LedgerMachine, ledger_machine
 from tests.faults.test_hammer import verified
+from tests.support.polling import eventually
 from tests.support.programs import add_person, add_program
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
@@ -133,14 +133,6 @@ async def stopped_at(machine: LedgerMachine, what: str) -> AsyncIterator[asyncpg
         await database.close()
 
 
-async def eventually(found: Callable[[], Awaitable[Any]], seconds: float = 20.0) -> Any:
-    ends = time.monotonic() + seconds
-    while not (value := await found()):
-        assert time.monotonic() < ends, "it did not come so far"
-        await asyncio.sleep(0.02)
-    return value
-
-
 @pytest.mark.parametrize(("point", "victim"), CHOSEN)
 async def test_an_end_in_the_middle_only_repeats_work(
     ledger: Ledger, point: str, victim: str
@@ -151,7 +143,7 @@ async def test_an_end_in_the_middle_only_repeats_work(
     sent = event()
     async with stopped_at(machine, what) as database:
         appending = asyncio.create_task(ledger.append(sent))
-        waiting = await eventually(lambda: database.fetchval(WAITING, role))
+        waiting = await eventually(lambda: database.fetchval(WAITING, role), 20, 0.02)
         if victim == "service":
             machine.kill_service(0)
         elif victim == "backend":

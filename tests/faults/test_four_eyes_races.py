@@ -21,6 +21,7 @@ from tests.faults.four_eyes import Lane, Rig, running_rig
 from tests.faults.four_eyes_judge import BELOW, CHANGED, SELF, judged
 from tests.faults.four_eyes_race import Race, Racers, raced
 from tests.support.database import Databases
+from tests.support.polling import eventually
 
 RACES = int(os.environ.get("FOUR_EYES_RACES", "100"))
 SEED = int(os.environ.get("FOUR_EYES_SEED", "0")) or Random().randrange(1, 2**32)
@@ -126,14 +127,8 @@ async def test_a_role_taken_between_check_and_commit(
 
 async def until_one_waits(rig: Rig) -> None:
     """Wait until a change has come to its end, and waits for the outbox."""
-    async with asyncio.timeout(10):
-        while True:
-            waiting = await rig.owner.fetchval(
-                "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'outbox'::regclass"
-            )
-            if waiting:
-                return
-            await asyncio.sleep(0.02)
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'outbox'::regclass"
+    await eventually(lambda: rig.owner.fetchval(waiting), every=0.02)
 
 
 async def demote_at_once(

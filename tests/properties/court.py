@@ -19,7 +19,12 @@ from shared.identity.access_tokens import AccessTokens
 from shared.ids import new_id
 from shared.setting_values import driver_url
 from tests.properties.witness import WITNESS
-from tests.support.deployments import ENVIRONMENTS, PEOPLE, ListeningLedger, World
+from tests.support.deployments import (
+    PEOPLE,
+    ListeningLedger,
+    World,
+    add_people_and_environments,
+)
 from tests.support.platform import Platform, bearer, running_platform
 from tests.support.publishing import publish
 
@@ -111,7 +116,7 @@ async def running_court(database_url: str) -> AsyncIterator[Court]:
             ledger=ListeningLedger(),  # type: ignore[abstract]
             errors=[],
         )
-        sessions = await _fill(world)
+        sessions = await add_people_and_environments(world)
         async with running_platform(database_url) as platform:
             tokens = AccessTokens(platform.keys, timedelta(hours=12))
             world = replace(
@@ -125,32 +130,6 @@ async def running_court(database_url: str) -> AsyncIterator[Court]:
             for who, session_id in sessions.items():
                 world.tokens[who] = tokens.issue(world.people[who], session_id).text
             yield Court(world, platform, owner)
-
-
-async def _fill(world: World) -> dict[str, Any]:
-    """Add people with a session each, and the three environments; return the sessions."""
-    sessions = {}
-    for username, role in PEOPLE.items():
-        world.people[username], sessions[username] = new_id(), new_id()
-        await world.insert(
-            "users",
-            id=world.people[username],
-            username=username,
-            email=f"{username}@example.com",
-            role=role,
-            password_hash="none",
-        )
-        await world.insert("sessions", id=sessions[username], user_id=world.people[username])
-    for order, name in enumerate(ENVIRONMENTS, start=1):
-        world.environments[name] = new_id()
-        await world.insert(
-            "environments",
-            id=world.environments[name],
-            name=name,
-            environment_type=name.lower(),
-            promotion_order=order,
-        )
-    return sessions
 
 
 async def _with_json(connection: asyncpg.Connection) -> None:

@@ -109,7 +109,7 @@ async def test_few_are_hashed_some_wait_and_the_others_are_told_at_once(
 async def test_the_queue_has_twenty_places_and_one_for_each_who_hashes(
     platform: Platform, hashing: Hashing
 ) -> None:
-    """All at the same moment: those who are compared are exactly those for whom there was room."""
+    """All at the same moment: at least as many are compared as have room, and not all."""
     calls = [
         refusal(Identities(platform).call("Login", None, username=f"n{n}", password="whatever"))
         for n in range(LOGINS)

@@ -23,6 +23,7 @@ from shared.errors import ResourceNotFound
 from shared.ids import new_id
 from tests.rpc.catalog.identities import Identities
 from tests.support.corpus import NAMING, Place, places
+from tests.support.every_rpc import EveryRpc
 from tests.support.platform import (
     DEPLOYMENT,
     IDENTITY,
@@ -30,9 +31,8 @@ from tests.support.platform import (
     Platform,
     product_methods,
 )
-from tests.support.raw_calls import Answer, Metadata, some_at_a_time
+from tests.support.raw_calls import Answer, some_at_a_time
 from tests.support.rows import RECORDS, changed, fingerprints
-from tests.support.valid_requests import valid_requests
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
@@ -40,25 +40,20 @@ LEAST_FIELDS = 100
 SAMPLES = 60
 APART = 0.2
 METHODS = sorted(product_methods())
-PROGRAMS_WRITE = {"LogAction", "LogActions", "GetAggregateSequences"}
 QUOTED = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
 
 @dataclass
 class References:
-    """The running product, a valid request for each method, and ids of things of some kinds."""
+    """The running product, ids of things of some kinds, and what was there before."""
 
-    platform: Platform
-    requests: Mapping[str, Message]
-    admin: Metadata
-    writer: Metadata
+    rpcs: EveryRpc
     foreign: Mapping[str, str]
     before: Mapping[str, tuple[int, int]]
 
     async def shape(self, method: str, place: Place, value: str) -> str:
         """Return how a method answers to a value in one field, without the value."""
-        by = self.writer if method.split("/")[2] in PROGRAMS_WRITE else self.admin
-        answer = await self.platform.ask(method, place.set(self.requests[method], value), by)
+        answer = await self.rpcs.ask(method, place.set(self.rpcs.requests[method], value))
         return f"{answer.code.name} {answer.reason} {without_ids(answer)} {answer.fields}"
 
 
@@ -77,9 +72,8 @@ def naming(method: str) -> Iterator[Place]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def references(platform: Platform) -> References:
-    admin = await platform.person("admin")
-    writer = await platform.program("viewer", "audit.write", "on_behalf_of")
-    requests: Mapping[str, Any] = await valid_requests(platform, admin, writer)
+    rpcs = await EveryRpc.of(platform)
+    requests: Mapping[str, Any] = rpcs.requests
     foreign = {
         "deployment_metric": requests[f"/{DEPLOYMENT}/GetDeploymentMetric"].deployment_metric,
         "approval": requests[f"/{DEPLOYMENT}/GetApproval"].approval,
@@ -87,7 +81,7 @@ async def references(platform: Platform) -> References:
         "api_token_id": requests[f"/{IDENTITY}/RevokeApiToken"].api_token_id,
     }
     before = await fingerprints(platform.database_url, without=RECORDS)
-    return References(platform, requests, admin, writer, foreign, before)
+    return References(rpcs, foreign, before)
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if any(naming(method))])
@@ -106,7 +100,7 @@ async def test_ids_of_other_things_are_answered_like_ids_of_nothing(
 
 
 async def test_none_of_it_changed_a_row(references: References) -> None:
-    after = await fingerprints(references.platform.database_url, without=RECORDS)
+    after = await fingerprints(references.rpcs.platform.database_url, without=RECORDS)
     assert changed(references.before, after) == {}
 
 
@@ -182,7 +176,7 @@ async def test_a_developer_changes_nothing_by_the_ids_of_others(
     service = {name for name in METHODS if name.startswith(f"/{IDENTITY}/")} - mine
     before = await fingerprints(platform.database_url, without=RECORDS)
     answers = await some_at_a_time(
-        platform.ask(method, for_real(references.requests[method]), who)
+        platform.ask(method, for_real(references.rpcs.requests[method]), who)
         for method in sorted(service)
     )
     after = await fingerprints(platform.database_url, without=RECORDS)

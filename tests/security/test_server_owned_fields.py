@@ -6,8 +6,7 @@ does not have, they are ignored, as protobuf promises, and the answer is that of
 them. Derived from the descriptors, so that a new RPC is covered at once.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -15,15 +14,15 @@ import pytest
 import pytest_asyncio
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from shared.ids import new_id
 from tests.support import wire
 from tests.support.corpus import places
+from tests.support.every_rpc import EveryRpc
 from tests.support.platform import Platform, product_methods
-from tests.support.raw_calls import Metadata
-from tests.support.valid_requests import valid_requests
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -51,20 +50,9 @@ EVIL = "evil-value-of-the-caller"
 LEAST_MASKS = 60
 
 
-@dataclass
-class Requests:
-    """The running product and a valid request for each method, which only rehearses."""
-
-    platform: Platform
-    valid: Mapping[str, Message]
-    admin: Metadata
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def requests(platform: Platform) -> Requests:
-    admin = await platform.person("admin")
-    writer = await platform.program("viewer", "audit.write", "on_behalf_of")
-    return Requests(platform, await valid_requests(platform, admin, writer), admin)
+async def rpcs(platform: Platform) -> EveryRpc:
+    return await EveryRpc.of(platform)
 
 
 def resource_of(method: str) -> Descriptor:
@@ -97,13 +85,11 @@ def masks(method: str) -> list[str]:
 
 @pytest.mark.parametrize("method", MASKED)
 async def test_a_mask_that_names_what_the_service_decides_is_refused(
-    requests: Requests, method: str
+    rpcs: EveryRpc, method: str
 ) -> None:
     for path in masks(method):
-        request: Any = type(requests.valid[method])()
-        request.CopyFrom(requests.valid[method])
-        request.update_mask.paths[:] = [path]
-        answer = await requests.platform.ask(method, request, requests.admin)
+        request = rpcs.request(method, update_mask=FieldMask(paths=[path]))
+        answer = await rpcs.ask(method, request)
         assert answer.code is grpc.StatusCode.INVALID_ARGUMENT, (path, answer)
         assert answer.fields == ["update_mask"], (path, answer)
 
@@ -114,12 +100,12 @@ async def test_the_masks_are_as_many_as_it_looks() -> None:
 
 @pytest.mark.parametrize("method", MAKING)
 async def test_what_is_sent_beyond_the_contract_changes_nothing(
-    requests: Requests, method: str
+    rpcs: EveryRpc, method: str
 ) -> None:
-    request = requests.valid[method]
-    without = await requests.platform.ask(method, request, requests.admin)
+    request = rpcs.requests[method]
+    without = await rpcs.ask(method, request)
     raw = request.SerializeToString() + b"".join(beyond(method))
-    within = await requests.platform.ask(method, raw, requests.admin)
+    within = await rpcs.ask(method, raw)
     assert without.ok, without
     assert within.ok, within
     [expected], [found] = without.answers, within.answers

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -175,9 +176,11 @@ class World:
         answer: pb.PromoteReleaseResponse = await self.call(who, "PromoteRelease", request)
         return answer.deployment
 
-    async def create(self, release: str, environment: str, who: str = "dev1") -> pb.Deployment:
+    async def create(
+        self, release: str, environment: str, who: str = "dev1", **more: Any
+    ) -> pb.Deployment:
         """Request a deployment without stages."""
-        request = pb.CreateDeploymentRequest(release=release, environment=environment)
+        request = pb.CreateDeploymentRequest(release=release, environment=environment, **more)
         answer: pb.CreateDeploymentResponse = await self.call(who, "CreateDeployment", request)
         return answer.deployment
 
@@ -302,28 +305,9 @@ async def running_world(database_url: str, directory: Path) -> AsyncIterator[Wor
 
 
 async def _fill(world: World, tokens: AccessTokens) -> None:
-    for username, role in PEOPLE.items():
-        world.people[username], session_id = new_id(), new_id()
-        await world.insert(
-            "users",
-            id=world.people[username],
-            username=username,
-            email=f"{username}@example.com",
-            role=role,
-            password_hash="none",
-        )
-        await world.insert("sessions", id=session_id, user_id=world.people[username])
+    sessions = await add_people_and_environments(world, policy_versions={"Prod": 1})
+    for username, session_id in sessions.items():
         world.tokens[username] = tokens.issue(world.people[username], session_id).text
-    for order, name in enumerate(ENVIRONMENTS, start=1):
-        world.environments[name] = new_id()
-        await world.insert(
-            "environments",
-            id=world.environments[name],
-            name=name,
-            environment_type=name.lower(),
-            promotion_order=order,
-            policy_version=int(name == "Prod"),
-        )
     # As in the sample data, nothing has to soak before it goes to Prod.
     await world.insert(
         "environment_policies",
@@ -335,12 +319,30 @@ async def _fill(world: World, tokens: AccessTokens) -> None:
     )
 
 
-async def waits_for_a_lock(world: World) -> None:
-    """Wait until a change of the service waits for somebody else's."""
-    waiting = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND application_name = 'deployment' AND wait_event_type = 'Lock'"
-    )
-    async with asyncio.timeout(5):
-        while not await world.database.fetchval(waiting):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+async def add_people_and_environments(
+    world: World, policy_versions: Mapping[str, int] = MappingProxyType({})
+) -> Mapping[str, UUID]:
+    """Add people with a session each, and the environments; return the sessions."""
+    sessions = {}
+    for username, role in PEOPLE.items():
+        world.people[username], sessions[username] = new_id(), new_id()
+        await world.insert(
+            "users",
+            id=world.people[username],
+            username=username,
+            email=f"{username}@example.com",
+            role=role,
+            password_hash="none",
+        )
+        await world.insert("sessions", id=sessions[username], user_id=world.people[username])
+    for order, name in enumerate(ENVIRONMENTS, start=1):
+        world.environments[name] = new_id()
+        await world.insert(
+            "environments",
+            id=world.environments[name],
+            name=name,
+            environment_type=name.lower(),
+            promotion_order=order,
+            policy_version=policy_versions.get(name, 0),
+        )
+    return sessions

@@ -44,7 +44,9 @@ class EveryRpc:
         """Return the valid request of a method with other values in some fields."""
         return changed_request(self.requests[method], **changes)
 
-    async def ask(self, method: str, request: Message, by: Metadata | None = None) -> Answer:
+    async def ask(
+        self, method: str, request: Message | bytes, by: Metadata | None = None
+    ) -> Answer:
         """Call a method by its name, as who may make it unless somebody else is given."""
         return await self.platform.ask(method, request, self.caller(method) if by is None else by)
 

@@ -1,7 +1,8 @@
-"""The plans of the statements that a piece of code sends, with their parameters."""
+"""The statements that a piece of code sends, with their parameters, and their plans."""
 
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import event, select
@@ -11,8 +12,9 @@ from shared.db.engine import Database
 Node = dict[str, Any]
 
 
-async def plans_of(database: Database, read: Callable[[], Awaitable[Any]]) -> list[Node]:
-    """Return the nodes of the plans of every statement that `read` sends over a database."""
+@contextmanager
+def statements_sent(database: Database) -> Iterator[list[tuple[str, Any]]]:
+    """Provide the list of the statements that are sent over a database, with their parameters."""
     sent: list[tuple[str, Any]] = []
 
     def note(*given: Any) -> None:
@@ -21,9 +23,15 @@ async def plans_of(database: Database, read: Callable[[], Awaitable[Any]]) -> li
     listened = (database.engine.sync_engine, "before_cursor_execute", note)
     event.listen(*listened)
     try:
-        await read()
+        yield sent
     finally:
         event.remove(*listened)
+
+
+async def plans_of(database: Database, read: Callable[[], Awaitable[Any]]) -> list[Node]:
+    """Return the nodes of the plans of every statement that `read` sends over a database."""
+    with statements_sent(database) as sent:
+        await read()
     found: list[Node] = []
     async with database.transaction() as tx:
         await tx.execute(select(1))  # the transaction begins with the first statement

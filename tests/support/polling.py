@@ -2,20 +2,26 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import asyncpg
 
 PATIENCE_S = 10.0
 LOOK_EVERY_S = 0.05
 
+Result = TypeVar("Result")
+
 
 async def eventually(
-    holds: Callable[[], Awaitable[object]], seconds: float = PATIENCE_S, every: float = LOOK_EVERY_S
-) -> None:
-    """Ask until the answer is true; fail with `TimeoutError` after so many seconds."""
+    holds: Callable[[], Awaitable[Result | None]],
+    seconds: float = PATIENCE_S,
+    every: float = LOOK_EVERY_S,
+) -> Result:
+    """Ask until the answer is true, and return it; `TimeoutError` after so many seconds."""
     async with asyncio.timeout(seconds):
-        while not await holds():  # noqa: ASYNC110  (by polling)
+        while not (answer := await holds()):  # noqa: ASYNC110  (by polling)
             await asyncio.sleep(every)
+    return answer
 
 
 async def no_open_transaction(database: asyncpg.Connection | asyncpg.Pool) -> None:
@@ -23,11 +29,9 @@ async def no_open_transaction(database: asyncpg.Connection | asyncpg.Pool) -> No
 
     Somebody's short one may be seen between two of its statements; one that is held stays.
     """
-
-    async def none_open() -> bool:
-        return not await database.fetchval(
-            "SELECT count(*) FROM pg_stat_activity"
+    await eventually(
+        lambda: database.fetchval(
+            "SELECT count(*) = 0 FROM pg_stat_activity"
             " WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
         )
-
-    await eventually(none_open)
+    )

@@ -1,6 +1,5 @@
 """Publishing policies and marking releases in a world, and calls that are made to wait."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +8,7 @@ from typing import Any
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from tests.support.deployments import World
+from tests.support.polling import eventually
 
 
 async def publish(
@@ -95,12 +95,8 @@ async def held_up(world: World, username: str) -> AsyncIterator[None]:
 
 async def until_waiting(world: World, count: int) -> None:
     """Wait until this many changes wait for a lock."""
-    async with asyncio.timeout(10):
-        while True:
-            waiting = await world.database.fetchval(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                " AND wait_event_type = 'Lock' AND usename = current_user"
-            )
-            if waiting == count:
-                return
-            await asyncio.sleep(0.02)
+    waiting = (
+        "SELECT count(*) = $1 FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock' AND usename = current_user"
+    )
+    await eventually(lambda: world.database.fetchval(waiting, count), every=0.02)

@@ -10,17 +10,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from tests.support.deployments import World
+from tests.support.polling import eventually
 from tests.support.publishing import publish
 
 Result = TypeVar("Result")
 Other = TypeVar("Other")
-
-
-async def requested(world: World, release: str, environment: str, **more: Any) -> pb.Deployment:
-    """Request a deployment without stages."""
-    request = pb.CreateDeploymentRequest(release=release, environment=environment, **more)
-    answer: pb.CreateDeploymentResponse = await world.call("dev1", "CreateDeployment", request)
-    return answer.deployment
 
 
 async def queueing(world: World, environment: str, mode: str, **policy: Any) -> None:
@@ -70,6 +64,15 @@ async def _later(call: Awaitable[Result], seconds: float) -> Result:
     return await call
 
 
+async def waits_for_a_lock(world: World) -> None:
+    """Wait until a change of the service waits for somebody else's."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'deployment' AND wait_event_type = 'Lock'"
+    )
+    await eventually(lambda: world.database.fetchval(waiting), 5, 0.02)
+
+
 async def database_time(world: World) -> datetime:
     """Return the time by the clock that decides."""
     now: datetime = await world.database.fetchval("SELECT clock_timestamp()")
@@ -78,9 +81,11 @@ async def database_time(world: World) -> datetime:
 
 async def until(world: World, moment: Timestamp) -> None:
     """Wait until the database's clock has passed a moment in the near future."""
-    async with asyncio.timeout(20):
-        while await database_time(world) < moment.ToDatetime(UTC):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+
+    async def has_passed() -> bool:
+        return await database_time(world) >= moment.ToDatetime(UTC)
+
+    await eventually(has_passed, 20)
 
 
 def stamp(moment: datetime) -> Timestamp:

@@ -130,6 +130,4 @@ async def told(call: Awaitable[Any]) -> Any:
 
 async def requested(court: Court, release: str, place: str, who: str = "dev1") -> pb.Deployment:
     """Request a deployment without stages, whatever is live."""
-    request = pb.CreateDeploymentRequest(release=release, environment=place, allow_downgrade=True)
-    answer: pb.CreateDeploymentResponse = await court.world.call(who, "CreateDeployment", request)
-    return answer.deployment
+    return await court.world.create(release, place, who, allow_downgrade=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Select, event
+from sqlalchemy import Select
 from sqlalchemy.dialects.postgresql import asyncpg as dialects
 
 from services.audit.reading import searching
@@ -22,6 +22,7 @@ from shared.ids import new_id
 from shared.paging import PageTokens
 from tests.integration.audit.conftest import World
 from tests.support.past_entries import made_up, put_in
+from tests.support.plans import statements_sent
 
 SIZE = 3_000
 MONTHS = 7
@@ -186,17 +187,11 @@ def scans_of_details(plan: dict[str, Any]) -> list[str]:
 async def test_a_page_and_a_point_read_are_one_statement_each(
     reader: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    executed: list[str] = []
-    event.listen(
-        reader.engine.sync_engine,
-        "before_cursor_execute",
-        lambda *given: executed.append(given[2]),
-    )
     reading = Reading(reader, PageTokens(b"k" * 32))
 
     async def statements(**fields: Any) -> int:
-        executed.clear()
-        await reading.page(PageQuery("m", new_id(), Filter(**fields), size=10))
+        with statements_sent(reader) as executed:
+            await reading.page(PageQuery("m", new_id(), Filter(**fields), size=10))
         return len(executed)
 
     assert await statements() == 1
@@ -208,6 +203,6 @@ async def test_a_page_and_a_point_read_are_one_statement_each(
     # As in a ledger of which this is a small part.
     monkeypatch.setattr(searching, "FEW", 100)
     assert await statements(details='{"incident":8}') <= 6
-    executed.clear()
-    await reading.by_leaf_index(7)
+    with statements_sent(reader) as executed:
+        await reading.by_leaf_index(7)
     assert len(executed) == 1

@@ -18,7 +18,7 @@ from services.audit.notifying.receivers import Message, Receivers
 from services.audit.notifying.sender import Sender
 from services.audit.rules.webhook_targets import Targets
 from tests.integration.audit.conftest import World
-from tests.integration.audit.test_webhook_sender import Bench, running_bench
+from tests.integration.audit.webhook_bench import Bench, running_bench
 from tests.support.receiver import Receiver, receiving
 
 HOUR = timedelta(hours=1)

@@ -7,7 +7,6 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event
 
 from seed.rows import Connection
 from shared.db.engine import Database
@@ -23,6 +22,7 @@ from shared.identity.actor import ActorKind, Role
 from shared.identity.keys import ensure_keys
 from shared.identity.token_verifier import TokenVerifier
 from shared.ids import new_id
+from tests.support.plans import statements_sent
 from tests.support.programs import add_program
 
 KEEP = timedelta(seconds=2)
@@ -142,17 +142,16 @@ async def test_a_session_serves_its_own_user_only(world: World) -> None:
 async def test_ordinary_calls_ask_the_database_once_in_two_seconds(
     world: World, db: Database
 ) -> None:
-    asked: list[object] = []
-    event.listen(db.engine.sync_engine, "before_cursor_execute", lambda *of: asked.append(of))
     _, token = await world.session("lead1")
-    await asyncio.gather(*(world.identify(token) for _ in range(100)))
-    once = len(asked)
-    world.now += KEEP / 2
-    await world.identify(token)
-    assert len(asked) == once
-    world.now += KEEP
-    await world.identify(token)
-    assert len(asked) == 2 * once
+    with statements_sent(db) as asked:
+        await asyncio.gather(*(world.identify(token) for _ in range(100)))
+        once = len(asked)
+        world.now += KEEP / 2
+        await world.identify(token)
+        assert len(asked) == once
+        world.now += KEEP
+        await world.identify(token)
+        assert len(asked) == 2 * once
 
 
 @pytest.mark.parametrize("role", ["rm_catalog", "rm_deployment", "rm_audit_writer"])

@@ -18,6 +18,7 @@ from shared.errors import (
     ValidationFailed,
 )
 from tests.support.deployments import STAGES, World
+from tests.support.executing import becomes
 from tests.support.programs import add_program
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -172,12 +173,7 @@ async def test_a_deployment_nobody_approves_expires(world: World) -> None:
         timedelta(days=3, hours=1),
         made.id,
     )
-    for _ in range(80):
-        ended = await world.get(made.id)
-        if ended.status == pb.DEPLOYMENT_STATUS_EXPIRED:
-            break
-        await asyncio.sleep(0.1)
-    assert ended.status == pb.DEPLOYMENT_STATUS_EXPIRED
+    ended = await becomes(world, made.id, "EXPIRED")
     assert ended.approval_status == pb.APPROVAL_STATUS_EXPIRED
     assert all(stage.status == pb.STAGE_STATUS_ABORTED for stage in ended.stages)
     await world.check_events()

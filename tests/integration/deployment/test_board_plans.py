@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import event
 
 from benchmarks.board_past import CELLS, SERVICES
 from services.deployment.operations import board, difference
@@ -14,7 +13,7 @@ from services.deployment.rules.board import pair_state
 from services.deployment.store import histories
 from shared.db.engine import Database
 from shared.db.keyset import PageRequest
-from tests.support.plans import indexes, plans_of, scanned, shown
+from tests.support.plans import indexes, plans_of, scanned, shown, statements_sent
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -43,20 +42,11 @@ async def test_any_number_of_services_takes_as_many_statements(
     filled: Database, read: object, as_of: datetime | None
 ) -> None:
     assert callable(read)
-    sent: list[str] = []
-
-    def note(*given: object) -> None:
-        sent.append(str(given[2]))
-
     counts, sizes = set(), []
-    event.listen(filled.engine.sync_engine, "before_cursor_execute", note)
-    try:
-        for size in (1, CELLS):
-            sent.clear()
+    for size in (1, CELLS):
+        with statements_sent(filled) as sent:
             sizes.append(await read(filled, as_of, size))
-            counts.add(len(sent))
-    finally:
-        event.remove(filled.engine.sync_engine, "before_cursor_execute", note)
+        counts.add(len(sent))
     assert sizes == [1, CELLS if read is shown_by else SERVICES]
     assert len(counts) == 1
     assert counts <= {5, 7}

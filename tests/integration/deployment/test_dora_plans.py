@@ -3,8 +3,7 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
@@ -12,7 +11,6 @@ from typing import Any, Final
 import asyncpg
 import pytest
 import pytest_asyncio
-from sqlalchemy import event
 
 from services.deployment.operations import dora
 from services.deployment.operations.dora import DoraQuery
@@ -23,7 +21,7 @@ from shared.db.engine import Database
 from shared.setting_values import driver_url
 from tests.support.database import Databases
 from tests.support.delivered import Delivered, id_of
-from tests.support.plans import indexes, plans_of, scanned, shown
+from tests.support.plans import indexes, plans_of, scanned, shown, statements_sent
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -82,21 +80,6 @@ async def many(databases: Databases) -> AsyncIterator[Database]:
         await database.close()
 
 
-@contextmanager
-def statements(db: Database) -> Iterator[list[str]]:
-    """Provide the list of the statements that `db` executes meanwhile."""
-    seen: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        seen.append(statement)
-
-    event.listen(db.engine.sync_engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(db.engine.sync_engine, "before_cursor_execute", note)
-
-
 def over(days: int, **about: Any) -> DoraQuery:
     """Ask about days that lie in the middle of the rows."""
     start = FIRST + timedelta(days=200)
@@ -106,7 +89,7 @@ def over(days: int, **about: Any) -> DoraQuery:
 async def test_the_number_of_statements_does_not_grow(many: Database) -> None:
     numbers = {}
     for days in (10, 30, 365):
-        with statements(many) as seen:
+        with statements_sent(many) as seen:
             found = await dora.figures(many, over(days))
         numbers[days] = len(seen)
         assert len(found.frequency.counted) == days * 24 * 60 // MINUTES * 9 // 10

@@ -12,7 +12,7 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 from shared.domain_error import DomainError
 from shared.errors import GateUnsatisfied, IllegalTransition, SlotTaken
 from tests.support.deployments import World
-from tests.support.situations import Situations
+from tests.support.random_world import RandomWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -35,7 +35,7 @@ async def test_explanations_and_calls_never_disagree(own_world: World) -> None:
     seen: Seen = Counter()
     for number in range(SITUATIONS):
         if number % CHAPTER == 0:
-            situations = Situations(own_world, source, f"app{number}")
+            situations = RandomWorld(own_world, source, f"app{number}")
             await situations.begin()
         await situations.next()
         check = (requested, started, rolled_back)[number % 3]
@@ -48,14 +48,16 @@ async def test_explanations_and_calls_never_disagree(own_world: World) -> None:
     assert not missing, seen
 
 
-async def requested(now: Situations, seen: Seen) -> None:
+async def requested(now: RandomWorld, seen: Seen) -> None:
     """Ask what would become of a request, rehearse one that must not wait, then make it."""
     who = now.source.choice((now.who(), now.who(), "viewer1"))
     wanted = now.request()
     told = await now.ask(who, "ExplainPromotion", pb.ExplainPromotionRequest(**wanted))
     assert not isinstance(told, DomainError), told
-    for kind, method in ((pb.CreateDeploymentRequest, "Create"), (pb.PromoteReleaseRequest, "Pro")):
-        name = {"Create": "CreateDeployment", "Pro": "PromoteRelease"}[method]
+    for name, kind in (
+        ("CreateDeployment", pb.CreateDeploymentRequest),
+        ("PromoteRelease", pb.PromoteReleaseRequest),
+    ):
         rehearsed = kind(**wanted, fail_if_blocked=True, validate_only=True)
         seen[agreed(told, await now.ask(who, name, rehearsed), may_wait=False)] += 1
         rehearsed = kind(**wanted, validate_only=True)
@@ -94,7 +96,7 @@ def agreed(told: pb.ExplainPromotionResponse, got: Any, *, may_wait: bool) -> st
     return "requested"
 
 
-async def started(now: Situations, seen: Seen) -> None:
+async def started(now: RandomWorld, seen: Seen) -> None:
     """Ask what holds a deployment back, then start it."""
     deployment = await now.some("pending") or await now.some()
     if deployment is None:
@@ -128,7 +130,7 @@ async def started(now: Situations, seen: Seen) -> None:
     seen["not started" if isinstance(got, DomainError) else "started"] += 1
 
 
-async def rolled_back(now: Situations, seen: Seen) -> None:
+async def rolled_back(now: RandomWorld, seen: Seen) -> None:
     """Ask for the plan of a rollback, then roll back."""
     last = now.source.random() < 0.7
     deployment = await now.last_touched() if last else await now.some()

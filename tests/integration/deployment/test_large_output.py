@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from shared.errors import FollowSlotsTaken, OutputFull, OutputOutOfRange, TokenRejected
-from tests.support.deployments import World, waits_for_a_lock
+from tests.support.deployments import World
 from tests.support.executing import pausing, told_of
 from tests.support.polling import no_open_transaction
 from tests.support.printing import LONGEST, Printer, end_of, printer
+from tests.support.waiting import waits_for_a_lock
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

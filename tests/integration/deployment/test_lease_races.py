@@ -9,7 +9,7 @@ from release_manager.deployment.v1 import execution_pb2 as execution
 
 from shared.errors import LeaseHeld, LeaseLost
 from tests.integration.deployment.test_races import outcomes
-from tests.support.deployments import World, waits_for_a_lock
+from tests.support.deployments import World
 from tests.support.executing import (
     Executor,
     becomes,
@@ -19,6 +19,7 @@ from tests.support.executing import (
     stage_report,
     told_of,
 )
+from tests.support.waiting import waits_for_a_lock
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

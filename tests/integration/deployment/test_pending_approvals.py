@@ -13,8 +13,8 @@ from shared.db.engine import Database
 from shared.db.keyset import PageRequest
 from shared.errors import PageTokenInvalid, ResourceNotFound
 from shared.identity.actor import Actor, Role
-from tests.integration.deployment.test_reading import queries
 from tests.support.deployments import World
+from tests.support.plans import statements_sent
 from tests.support.publishing import publish
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -146,7 +146,7 @@ async def test_a_page_takes_a_constant_number_of_queries(
     counts = []
     for number in (2, 8):
         await wanted(world, f"{app}n{number}", place, number)
-        with queries(db) as seen:
+        with statements_sent(db) as seen:
             page = await pending.page(db, query, actor)
         counts.append((len(page.entries), len(seen)))
     (few, before), (many, after) = counts

@@ -1,6 +1,5 @@
 """Policies that are not the default: stored as JSON, bound to decisions by their version."""
 
-import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +10,7 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 from shared.errors import GateUnsatisfied, RollbackBlocked
 from shared.ids import new_id
 from tests.support.deployments import World
+from tests.support.polling import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -99,14 +99,8 @@ async def test_what_is_approved_in_time_does_not_expire(own_world: World) -> Non
         made.id,
     )
     await world.database.execute("UPDATE approvals SET decided_at = decided_at - interval '2 days'")
-    for _ in range(80):
-        moved = await world.database.fetchval(
-            "SELECT decide_by > now() FROM deployments WHERE id = $1", made.id
-        )
-        if moved:
-            break
-        await asyncio.sleep(0.1)
-    assert moved
+    moved = "SELECT decide_by > now() FROM deployments WHERE id = $1"
+    await eventually(lambda: world.database.fetchval(moved, made.id), 25)
     kept = await world.get(made.id)
     assert kept.status == pb.DEPLOYMENT_STATUS_PENDING
     assert kept.etag == "2"

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 from release_manager.deployment.v1 import deployment_pb2 as pb
-from sqlalchemy import event
 
 from services.deployment.operations import examine
 from services.deployment.store import dossiers
@@ -14,8 +13,9 @@ from shared.domain_error import DomainError
 from shared.errors import GateUnsatisfied, IllegalTransition, SlotTaken
 from tests.integration.deployment.test_races import outcomes
 from tests.support.deployments import World
+from tests.support.plans import statements_sent
 from tests.support.publishing import told
-from tests.support.waiting import Edge, blocker, queueing, requested
+from tests.support.waiting import Edge, blocker, queueing
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -28,7 +28,7 @@ SUPERSEDED = pb.DEPLOYMENT_STATUS_SUPERSEDED
 async def in_line(world: World, app: str, place: str, count: int) -> list[pb.Deployment]:
     """Request deployments of this many releases, one after the other."""
     return [
-        await requested(world, await world.release(f"{app}@{number}"), place)
+        await world.create(await world.release(f"{app}@{number}"), place)
         for number in range(1, count + 1)
     ]
 
@@ -90,12 +90,33 @@ async def test_who_is_not_approved_blocks_nobody(world: World, app: str, place: 
     await world.check_events()
 
 
+async def test_what_was_rolled_back_and_a_rollback_make_nothing_outdated(
+    world: World, app: str, place: str
+) -> None:
+    await queueing(world, place, "queue")
+    await world.deployed(await world.release(f"{app}@0"), place)
+    await queueing(world, place, "queue", required_approvals=1)
+    first, second = await in_line(world, app, place, 2)
+    explain = pb.ExplainDeploymentRequest(deployment=first.id)
+    await world.approve(second.id, "dev3")
+    await world.start(second.id)
+    assert not (await world.call("viewer1", "ExplainDeployment", explain)).refusals
+    await world.finish(second.id)
+    told_of = (await world.call("viewer1", "ExplainDeployment", explain)).refusals
+    assert list(told_of) == ["2 has completed there meanwhile."]
+    carrier = (await world.roll_back(second.id)).deployment
+    await world.run_stages(carrier.id, "deploy", "smoke_test")
+    await world.approve(first.id, "dev3")
+    assert (await world.start(first.id)).status == IN_PROGRESS
+    await world.check_events()
+
+
 async def test_a_rollback_waits_for_nobody(world: World, app: str, place: str) -> None:
     await queueing(world, place, "queue")
     for version in ("1", "2"):
         await world.deployed(await world.release(f"{app}@{version}"), place)
     live = await world.call("dev1", "ListDeployments", pb.ListDeploymentsRequest(service=app))
-    fix = await requested(world, await world.release(f"{app}@3"), place)
+    fix = await world.create(await world.release(f"{app}@3"), place)
     carrier = (await world.roll_back(live.deployments[0].id)).deployment
     assert not carrier.blockers
     await world.run_stages(carrier.id, "deploy", "smoke_test")
@@ -139,10 +160,10 @@ async def test_a_start_and_a_newer_request_exclude_each_other(
     edge = Edge()
     for number in range(ROUNDS):
         name = f"{app}-{number}"
-        older = await requested(world, await world.release(f"{name}@1"), place)
+        older = await world.create(await world.release(f"{name}@1"), place)
         release = await world.release(f"{name}@2")
 
-        calls = edge.between(requested(world, release, place), world.start(older.id))
+        calls = edge.between(world.create(release, place), world.start(older.id))
         done, refused = await outcomes(calls)
         edge.note(second_won=not refused)
         newer = done[0]
@@ -168,7 +189,7 @@ async def test_one_at_a_time_refuses_the_second(world: World, app: str, place: s
         request = pb.CreateDeploymentRequest(release=release, environment=place)
         return await world.refused("dev1", "CreateDeployment", request)
 
-    made, refused = await outcomes([requested(world, name, place) for name in releases])
+    made, refused = await outcomes([world.create(name, place) for name in releases])
     assert len(made) == 1
     first = made[0]
     assert isinstance(first, pb.Deployment)
@@ -181,7 +202,7 @@ async def test_one_at_a_time_refuses_the_second(world: World, app: str, place: s
     assert "in-progress" in str(await ask(others[0]))
     await world.finish(first.id)
     # The advice was to wait until it has ended. A release that is older now needs leave.
-    await requested(world, others[0], place, allow_downgrade=True)
+    await world.create(others[0], place, allow_downgrade=True)
     await world.check_events()
 
 
@@ -190,13 +211,13 @@ async def test_policies_requests_and_starts_never_wait_for_one_another_in_a_circ
 ) -> None:
     for number in range(ROUNDS):
         name = f"{app}-{number}"
-        older = await requested(world, await world.release(f"{name}@1"), place)
+        older = await world.create(await world.release(f"{name}@1"), place)
         newer = [await world.release(f"{name}@{version}") for version in (2, 3)]
         mode = "queue" if number % 2 else "supersede"
         done, refused = await outcomes(
             [
                 queueing(world, place, mode),
-                *(requested(world, release, place) for release in newer),
+                *(world.create(release, place) for release in newer),
                 world.start(older.id),
             ]
         )
@@ -212,21 +233,15 @@ async def test_policies_requests_and_starts_never_wait_for_one_another_in_a_circ
 async def test_a_longer_line_takes_no_more_queries(world: World, app: str, place: str) -> None:
     await queueing(world, place, "queue", required_approvals=1)
     database = Database(world.database_url, role="rm_deployment", application_name="test")
-    statements: list[str] = []
-    event.listen(
-        database.engine.sync_engine,
-        "before_cursor_execute",
-        lambda _connection, _cursor, statement, *_: statements.append(statement),
-    )
     counts = set()
     for length in (2, 12):
         name = f"{app}-{length}"
         await in_line(world, name, place, length)
         chosen = dossiers.DeploymentFilter(service_id=world.services[name])
         async with database.snapshot() as tx:
-            statements.clear()
-            found = await dossiers.listed(tx, PageRequest(size=length), chosen)
-            cases = await examine.several(tx, found.entries)
+            with statements_sent(database) as statements:
+                found = await dossiers.listed(tx, PageRequest(size=length), chosen)
+                cases = await examine.several(tx, found.entries)
             counts.add(len(statements))
         assert [case.line.waiting for case in cases] == list(range(length - 1, -1, -1))
         assert {case.line.ready for case in cases} == {0}

@@ -1,7 +1,6 @@
 """Reading: views, lists and the board, each in a number of queries that does not grow."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +8,6 @@ import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
 from release_manager.deployment.v1 import deployment_pb2 as pb
-from sqlalchemy import event
 
 from services.deployment.operations import board, details, inspect
 from services.deployment.operations.board import BoardQuery
@@ -20,23 +18,9 @@ from shared.db.keyset import PageRequest
 from shared.errors import PageTokenInvalid, ResourceNotFound
 from shared.ids import new_id
 from tests.support.deployments import STAGES, World
+from tests.support.plans import statements_sent
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-@contextmanager
-def queries(db: Database) -> Iterator[list[str]]:
-    """Provide the list of the statements that `db` executes meanwhile."""
-    seen: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        seen.append(statement)
-
-    event.listen(db.engine.sync_engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(db.engine.sync_engine, "before_cursor_execute", note)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -76,7 +60,7 @@ async def test_views_take_a_constant_number_of_queries(
     await world.deployed(await world.release(f"{app}@1"))
     waiting = await world.create(f"{app}@1", "staging")
     for depth, most in ((Depth.ALONE, 3), (Depth.STAGES, 4), (Depth.EVERYTHING, 6)):
-        with queries(db) as seen:
+        with statements_sent(db) as seen:
             await details.read(db, UUID(waiting.id), depth)
         assert len(seen) <= most, seen
 
@@ -85,7 +69,7 @@ async def test_lists_take_a_constant_number_of_queries(
     world: World, db: Database, app: str
 ) -> None:
     async def count(read: Callable[[], Any]) -> int:
-        with queries(db) as seen:
+        with statements_sent(db) as seen:
             await read()
         return len(seen)
 

@@ -10,7 +10,7 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 from shared.errors import GateUnsatisfied
 from tests.support.deployments import World
 from tests.support.publishing import publish
-from tests.support.waiting import blocker, requested, until
+from tests.support.waiting import blocker, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -39,7 +39,8 @@ async def test_a_release_starts_once_it_has_lived_for_long_enough(world: World, 
     assert said is not None
     ready = said.earliest.ToDatetime(UTC)
     assert ready == done.completed_at.ToDatetime(UTC) + SOAK
-    assert f"{ready:%H:%M}" in said.remedy
+    told = ready.replace(microsecond=0) + timedelta(seconds=bool(ready.microsecond))
+    assert f"{told:%H:%M:%S}" in said.remedy
     with pytest.raises(GateUnsatisfied) as refused:
         await world.start(made.id)
     assert [violation.gate for violation in refused.value.gates] == ["soak"]
@@ -57,7 +58,7 @@ async def test_what_was_replaced_too_early_does_not_soak(world: World, app: str)
     said = await soak_blocker(world, made.id)
     assert not said.HasField("earliest")
     assert said.reason == "1 is not live in Dev, where it has to live for 1 hour"
-    again = await requested(world, f"{app}@1", "dev", allow_downgrade=True)
+    again = await world.create(f"{app}@1", "dev", allow_downgrade=True)
     await world.start(again.id)
     done = await world.finish(again.id)
     said = await soak_blocker(world, made.id)

@@ -12,8 +12,9 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from shared.errors import GateUnsatisfied, IllegalTransition, ValidationFailed
 from tests.support.deployments import World
+from tests.support.executing import becomes
 from tests.support.publishing import publish, told
-from tests.support.waiting import blocker, database_time, requested, stamp, until
+from tests.support.waiting import blocker, database_time, stamp, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -60,18 +61,15 @@ async def test_the_first_stage_waits_for_the_time_as_well(world: World, app: str
 
 async def test_what_does_not_start_in_time_expires_by_itself(world: World, app: str) -> None:
     release = await world.release(f"{app}@1")
-    made = await requested(world, release, "dev", start_by=await soon(world, 1))
-    async with asyncio.timeout(25):
-        while (await world.get(made.id)).status != pb.DEPLOYMENT_STATUS_EXPIRED:  # noqa: ASYNC110
-            await asyncio.sleep(0.2)
-    ended = await world.get(made.id)
+    made = await world.create(release, "dev", start_by=await soon(world, 1))
+    ended = await becomes(world, made.id, "EXPIRED")
     assert ended.status_reason.startswith("It had to start by ")
     assert ended.approval_status == pb.APPROVAL_STATUS_NOT_REQUIRED
     assert ended.completed_at.ToDatetime(UTC) >= made.start_by.ToDatetime(UTC)
     with pytest.raises(IllegalTransition):
         await world.start(made.id)
     # The advice: another request.
-    again = await requested(world, release, "dev", start_by=await soon(world, 600))
+    again = await world.create(release, "dev", start_by=await soon(world, 600))
     await world.start(again.id)
     await world.check_events()
 
@@ -79,8 +77,7 @@ async def test_what_does_not_start_in_time_expires_by_itself(world: World, app: 
 async def test_approving_or_starting_too_late_ends_it(world: World, app: str, place: str) -> None:
     await publish(world, place, pb.Policy(required_approvals=1))
     for number, method in enumerate(("StartDeployment", "ApproveDeployment")):
-        made = await requested(
-            world,
+        made = await world.create(
             await world.release(f"{app}-{number}@1"),
             place,
             start_by=await soon(world, 600),
@@ -112,7 +109,7 @@ async def test_nothing_starts_at_or_after_its_last_moment(world: World, app: str
     made = []
     for number in range(ROUNDS):
         release = await world.release(f"{app}-{number}@1")
-        made.append(await requested(world, release, "dev", start_by=await soon(world, 1.5)))
+        made.append(await world.create(release, "dev", start_by=await soon(world, 1.5)))
     await asyncio.gather(*(later(one.id, 0.3 * number) for number, one in enumerate(made)))
     for one in made:
         found = await world.get(one.id)

@@ -1,6 +1,5 @@
 """The walls behind the lock of the pair, and what happens when clocks or neighbours misbehave."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +7,6 @@ from uuid import UUID
 
 import pytest
 import pytest_asyncio
-from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from services.deployment.app import database
 from services.deployment.store import writing
@@ -18,6 +16,7 @@ from shared.errors import DeploymentExists, RollbackExists, SlotTaken
 from shared.ids import new_id
 from shared.settings import read_settings
 from tests.support.deployments import World
+from tests.support.executing import becomes
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -124,7 +123,5 @@ async def test_one_deployment_that_cannot_expire_keeps_no_other_from_it(
     pair = f"pair:{world.services['first']}/{world.environments['Staging']}"
     async with world.database.acquire() as busy, busy.transaction():
         await busy.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", pair)
-        async with asyncio.timeout(25):
-            while (await world.get(made[1].id)).status != pb.DEPLOYMENT_STATUS_EXPIRED:  # noqa: ASYNC110
-                await asyncio.sleep(0.2)
+        await becomes(world, made[1].id, "EXPIRED")
     await world.check_events()

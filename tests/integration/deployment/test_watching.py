@@ -11,6 +11,7 @@ from services.deployment.watching import feed, watching
 from shared.errors import FollowSlotsTaken, ResourceNotFound, TokenRejected
 from shared.ids import new_id
 from tests.support.deployments import STAGES, World
+from tests.support.polling import eventually
 from tests.support.watching import beginning
 from tests.support.watching import watching as watch
 
@@ -208,9 +209,7 @@ async def test_a_caller_has_so_many_streams_and_learns_when_to_come_again(
     async with watch(own_world, "dev2"):
         pass
     calls.pop().cancel()
-    async with asyncio.timeout(5):
-        while not await is_admitted(own_world):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await eventually(lambda: is_admitted(own_world), 5)
     for call in calls:
         call.cancel()
 

@@ -28,9 +28,9 @@ from tests.integration.outbox.working import (
     aggregates,
     commit,
     create_team,
-    until,
     version,
 )
+from tests.support.polling import eventually
 
 pytestmark = pytest.mark.usefixtures("call")
 
@@ -84,7 +84,7 @@ async def test_a_change_is_deferred_while_the_ledger_is_down_and_recorded_when_a
     assert first.audit.state == receipts.AUDIT_STATE_DEFERRED
     assert not first.audit.leaf_indexes
     ledger.down = False
-    await until(lambda: _has(ledger, 1))
+    await eventually(lambda: _has(ledger, 1))
     again = await create_team(changes, "blue", request_id=request_id)
     assert again.audit.state == receipts.AUDIT_STATE_RECORDED
     assert again.team == first.team

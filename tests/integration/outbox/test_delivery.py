@@ -25,10 +25,10 @@ from tests.integration.outbox.working import (
     PRODUCER,
     aggregates,
     create_team,
-    until,
     version,
     waiting,
 )
+from tests.support.polling import eventually
 
 
 class Servicer(audit_pb2_grpc.AuditServiceServicer):
@@ -95,7 +95,7 @@ async def test_a_server_that_is_away_comes_back_to_what_has_waited(
         answer = await create_team(delivery.changes, "blue")
         assert answer.audit.state == receipts.AUDIT_STATE_DEFERRED
         async with serving(ledger, port):
-            await until(lambda: _delivered(owner), 20)
+            await eventually(lambda: _delivered(owner), 20)
     assert ledger.ids == list(answer.audit.event_ids)
 
 
@@ -135,7 +135,7 @@ async def test_what_happens_by_itself_is_recorded_without_a_user_and_stops_at_th
         with pytest.raises(AuditBacklog):
             await delivery.by_itself(never)
         async with delivery:
-            await until(lambda: _has_one(ledger))
+            await eventually(lambda: _has_one(ledger))
     assert (ledger.entries[0].user, ledger.entries[0].aggregate) == ("", first)
 
 

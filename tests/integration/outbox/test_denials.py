@@ -20,7 +20,8 @@ from shared.errors import CredentialsMissing, RoleRequired
 from shared.identity.actor import Actor, Call
 from shared.outbox import denials as module
 from shared.outbox.denials import DENIED, KINDS, LOST, Denials
-from tests.integration.outbox.working import PRODUCER, until
+from tests.integration.outbox.working import PRODUCER
+from tests.support.polling import eventually
 
 METHOD = "/release_manager.catalog.v1.CatalogService/CreateTeam"
 ROLE = RoleRequired(required="lead", role="admin")
@@ -50,7 +51,7 @@ async def soon(owner: Connection, number: int) -> list[dict[str, Any]]:
     async def there() -> bool:
         return len(await told(owner)) >= number
 
-    await until(there)
+    await eventually(there)
     return await told(owner)
 
 
@@ -114,7 +115,7 @@ async def test_what_the_database_never_takes_holds_up_nothing_else(
     db: Database, owner: Connection, admin: Actor
 ) -> None:
     denials, lost = Denials(db, PRODUCER, system_clock), LOST.labels(PRODUCER)
-    before = lost._value.get()  # noqa: SLF001
+    before = lost._value.get()  # noqa: SLF001  (a counter has no other way to be read)
     unfit = replace(call(), user_agent="a\0b")
     async with denials.written(Wakes()):
         await denials.denied(unfit, CredentialsMissing())
@@ -123,7 +124,7 @@ async def test_what_the_database_never_takes_holds_up_nothing_else(
         await denials.denied(call(admin, method=METHOD + "s"), ROLE)
         await soon(owner, 2)
     assert event["user"] == str(admin.user_id)
-    assert lost._value.get() - before == 1  # noqa: SLF001
+    assert lost._value.get() - before == 1  # noqa: SLF001  (as above)
 
 
 async def test_of_a_stranger_no_user_is_named(db: Database, owner: Connection) -> None:
@@ -181,7 +182,7 @@ async def test_a_crowd_of_strangers_fills_nothing_and_hides_no_account(
 async def test_a_commit_whose_answer_was_lost_is_not_made_twice(
     seeded_database_url: str, owner: Connection, monkeypatch: pytest.MonkeyPatch, lost: int
 ) -> None:
-    monkeypatch.setattr(module, "AGAIN_S", 0.1)
+    monkeypatch.setattr(module, "AGAIN_S", 0.1)  # it tries again within the test's patience
     db = LosesAnswers(seeded_database_url, role="rm_catalog", application_name="test")
     denials, wakes = Denials(db, PRODUCER, system_clock), Wakes()
     db.lost = lost
@@ -199,6 +200,7 @@ async def test_a_commit_whose_answer_was_lost_is_not_made_twice(
 async def test_nobody_waits_while_the_outbox_takes_nothing(
     db: Database, owner: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # So that a write fails and is tried again while the outbox is locked for half a second.
     monkeypatch.setattr(module, "WRITE_TIMEOUT_S", 0.2)
     monkeypatch.setattr(module, "AGAIN_S", 0.1)
     denials = Denials(db, PRODUCER, system_clock)
@@ -215,12 +217,19 @@ async def test_nobody_waits_while_the_outbox_takes_nothing(
     assert await counted(owner) == 1_000
 
 
+def lost_and_denied() -> tuple[float, float]:
+    """Read two counters, which have no other way to be read."""
+    lost, denied = LOST.labels(PRODUCER), DENIED.labels(PRODUCER)
+    return lost._value.get(), denied._value.get()  # noqa: SLF001  (see above)
+
+
 async def test_what_cannot_be_written_at_the_end_is_in_the_log_and_the_end_is_not_held_up(
     owner: Connection, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # So that giving up takes less than the five seconds after which the end counts as held up.
     monkeypatch.setattr(module, "WRITE_TIMEOUT_S", 0.2)
     monkeypatch.setattr(module, "LAST_WRITE_S", 0.5)
-    before = LOST.labels(PRODUCER)._value.get(), DENIED.labels(PRODUCER)._value.get()  # noqa: SLF001
+    before = lost_and_denied()
     denials = Denials(db, PRODUCER, system_clock)
     async with owner.transaction():
         await owner.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
@@ -230,7 +239,7 @@ async def test_what_cannot_be_written_at_the_end_is_in_the_log_and_the_end_is_no
                 await denials.denied(call(None, f"192.0.2.{number % 4}"), CredentialsMissing())
             await asyncio.sleep(0.1)
         assert time.monotonic() - started < 5
-    after = LOST.labels(PRODUCER)._value.get(), DENIED.labels(PRODUCER)._value.get()  # noqa: SLF001
+    after = lost_and_denied()
     assert (after[0] - before[0], after[1] - before[1]) == (20, 20)
     assert await told(owner) == []
 

@@ -26,6 +26,7 @@ from tests.integration.outbox.working import (
     aggregates,
     commit,
     create_team,
+    drain,
     version,
     waiting,
 )
@@ -45,11 +46,6 @@ def of(known: Mapping[str, int]) -> Versions:
 
 def found(said: Reconciliation) -> tuple[int, int, list[str]]:
     return said.missing, said.resent, said.missing_aggregates
-
-
-async def drain(relay: Relay) -> None:
-    while await relay.deliver_once():
-        pass
 
 
 @pytest.mark.usefixtures("call")

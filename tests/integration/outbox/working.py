@@ -1,7 +1,6 @@
 """Changes for the tests: versions of teams, with and without the teams themselves."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from uuid import UUID, uuid4
 
 import structlog
@@ -17,6 +16,7 @@ from shared.ids import new_id
 from shared.outbox.append import append_events
 from shared.outbox.change import Change, Changes
 from shared.outbox.events import Event
+from shared.outbox.relay import Relay
 
 PRODUCER = "catalog"
 CREATE_TEAM = "/release_manager.catalog.v1.CatalogService/CreateTeam"
@@ -56,11 +56,10 @@ async def create_team(
     return await changes.answer(request, pb.CreateTeamResponse, work, messages.team_created)
 
 
-async def until(reached: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
-    """Wait for something that happens beside the test."""
-    async with asyncio.timeout(seconds):
-        while not await reached():  # noqa: ASYNC110  (the database tells no events)
-            await asyncio.sleep(0.02)
+async def drain(relay: Relay) -> None:
+    """Deliver until nothing is left to deliver."""
+    while await relay.deliver_once():
+        pass
 
 
 async def waiting(owner: Connection) -> int:

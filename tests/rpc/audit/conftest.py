@@ -25,12 +25,15 @@ from shared.ids import new_id
 from shared.rpc.status import from_rpc_error
 from shared.setting_values import driver_url
 from shared.settings import read_settings
+from tests.support.receiver import Receiver, receiving
 
 ADD_USER = """
     INSERT INTO users (id, username, email, role, kind, password_hash)
     VALUES ($1, $2, $2 || '@example.com', $3, $4, CASE WHEN $4 = 'person' THEN 'none' END)
 """
 WRITING = frozenset({"audit.write", "on_behalf_of"})
+# The settings of a service that may send webhooks to this machine.
+LOCAL: Any = {"webhook_allow_http": True, "webhook_allowed_hosts": "127.0.0.1"}
 
 
 class KnownActors:
@@ -157,3 +160,17 @@ async def running_audit(
                 notifications=notifications_pb2_grpc.NotificationServiceStub(channel),
             )
     await owner.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def notifying(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
+    """A service that may send to this machine."""
+    async with running_audit(database_url, tmp_path, **LOCAL) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def receiver() -> AsyncIterator[Receiver]:
+    """A receiver that takes everything."""
+    async with receiving() as running:
+        yield running

@@ -1,9 +1,8 @@
 """Following: every matching entry once and in order, from any position, until it must end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -17,73 +16,11 @@ from shared.identity.actor import Role
 from shared.ids import new_id
 from shared.rpc.slots import Slots
 from tests.rpc.audit.conftest import Service, as_, event, refusal
+from tests.rpc.audit.follower import Follower, follow, numbers, size
 from tests.support.polling import no_open_transaction
 from tests.support.walls import lose_end
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
-
-WAIT_S = 15
-
-
-@dataclass
-class Follower:
-    """A stream, and what it has brought."""
-
-    call: Any
-    entries: list[pb.AuditLog] = field(default_factory=list)
-    checkpoints: list[pb.Checkpoint] = field(default_factory=list)
-    next_index: int = -1
-    largest: int = 0
-
-    async def read(self) -> pb.FollowAuditLogsResponse:
-        """Take one message, and check what is true of each."""
-        message: pb.FollowAuditLogsResponse = await asyncio.wait_for(self.call.read(), WAIT_S)
-        assert message.next_index >= self.next_index
-        for entry in message.audit_logs:
-            assert max(self.next_index, 0) <= entry.leaf_index < message.next_index
-            assert not self.entries or entry.leaf_index > self.entries[-1].leaf_index
-            self.entries.append(entry)
-        if message.HasField("checkpoint"):
-            assert message.checkpoint.tree_size <= message.next_index
-            self.checkpoints.append(message.checkpoint)
-        self.next_index = message.next_index
-        self.largest = max(self.largest, len(message.audit_logs))
-        return message
-
-    async def until(self, next_index: int) -> Sequence[pb.AuditLog]:
-        """Read until the stream has looked at everything before a position."""
-        while self.next_index < next_index:
-            await self.read()
-        return self.entries
-
-    async def refused(self) -> str:
-        """Read to the end, and return the reason of it."""
-
-        async def read() -> None:
-            while await asyncio.wait_for(self.call.read(), WAIT_S):
-                pass
-
-        return (await refusal(read())).reason
-
-
-@asynccontextmanager
-async def follow(audit: Service, by: str = "lead1", **asked: Any) -> AsyncIterator[Follower]:
-    """Follow, and read the first message, which says where the stream begins."""
-    call = audit.stub.FollowAuditLogs(pb.FollowAuditLogsRequest(**asked), metadata=as_(by))
-    follower = Follower(call)
-    await follower.read()
-    try:
-        yield follower
-    finally:
-        call.cancel()
-
-
-async def size(audit: Service) -> int:
-    return int(await audit.owner.fetchval("SELECT next_index FROM audit_log_head"))
-
-
-def numbers(entries: Sequence[pb.AuditLog]) -> list[int]:
-    return [int(entry.resource_id.removeprefix("d-")) for entry in entries]
 
 
 async def test_from_the_beginning_and_then_as_they_come(audit: Service) -> None:

@@ -1,6 +1,5 @@
 """Who read what is in the ledger before the answer is, and who was refused is soon after."""
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from services.audit.appending.traces import Traces
 from services.audit.reading import entries as entries_of
 from shared.errors import AppendQueueFull
 from tests.rpc.audit.conftest import Service, as_, event, refusal
+from tests.support.polling import eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
 
@@ -39,9 +39,12 @@ async def actions(audit: Service) -> list[str]:
 
 async def soon(audit: Service, category: str, count: int) -> Sequence[Mapping[str, Any]]:
     """Return the entries of a category, their details decoded, as soon as there are so many."""
-    async with asyncio.timeout(5):
-        while len(found := await entries(audit, category)) < count:  # noqa: ASYNC110  (the server decides)
-            await asyncio.sleep(0.02)
+
+    async def so_many() -> Sequence[Any] | None:
+        found = await entries(audit, category)
+        return found if len(found) >= count else None
+
+    found = await eventually(so_many, 5)
     assert len(found) == count
     return [dict(entry) | {"details": json.loads(entry["details"])} for entry in found]
 

@@ -27,6 +27,7 @@ from shared.rpc.channel import dial
 from shared.setting_values import driver_url
 from shared.settings import Settings, read_settings
 from tests.rpc.audit.conftest import ADD_USER, KnownActors, event
+from tests.support.polling import eventually
 
 CUT = (
     "ALTER TABLE audit_logs DISABLE TRIGGER USER",
@@ -67,9 +68,11 @@ class Running:
 
     async def covered(self, size: int) -> None:
         """Wait until a checkpoint covers a size; the next look asks for that."""
-        async with asyncio.timeout(10):
-            while (await self.ledger.checkpoint()).tree_size < size:  # noqa: ASYNC110  (by polling)
-                await asyncio.sleep(0.05)
+
+        async def is_covered() -> bool:
+            return (await self.ledger.checkpoint()).tree_size >= size
+
+        await eventually(is_covered)
         self.ledger.take_seen()
 
 
@@ -211,12 +214,8 @@ async def test_a_delivery_is_a_witness_by_itself(scene: Scene) -> None:
         channel = dial(service.address, token=lambda: "deployment")
         bounds = DeliveryBounds(witness_every_s=0.02)
         keys = partial(public_keys, scene.keys)
-        async with (
-            Delivery(scene.db, "deployment", channel, no_versions, bounds, keys=keys),
-            asyncio.timeout(10),
-        ):
-            while not await kept(scene):  # noqa: ASYNC110  (by polling)
-                await asyncio.sleep(0.02)
+        async with Delivery(scene.db, "deployment", channel, no_versions, bounds, keys=keys):
+            await eventually(lambda: kept(scene))
 
 
 async def test_replicas_share_what_is_kept(scene: Scene) -> None:

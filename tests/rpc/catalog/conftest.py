@@ -12,15 +12,7 @@ from release_manager.audit.v1 import audit_pb2
 from shared.domain_error import DomainError
 from shared.rpc.status import from_rpc_error
 from shared.setting_values import driver_url
-from tests.support.database import Databases
-from tests.support.platform import Platform, running_platform
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def platform(databases: Databases) -> AsyncIterator[Platform]:
-    with databases.fresh(seeded=True) as url:
-        async with running_platform(url) as running:
-            yield running
+from tests.support.platform import Platform
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -3,23 +3,16 @@
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from release_manager.deployment.v1 import restrictions_pb2 as pb
 
 from shared.errors import ResourceReferenced
 from tests.rpc.catalog.calls import Catalog
-from tests.rpc.deployment.test_policies import missing, told
+from tests.rpc.deployment.conftest import missing, told
 from tests.support.freezing import new_window
-from tests.support.platform import Platform
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 KINDS = ("service", "team", "environment")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def catalog(platform: Platform) -> Catalog:
-    return Catalog(platform)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -34,7 +27,7 @@ async def test_what_a_window_names_is_not_deleted(catalog: Catalog, kind: str) -
     error = await catalog.refused(f"Delete{kind.capitalize()}", **{kind: made.id})
     assert isinstance(error, ResourceReferenced)
     assert "a freeze window" in str(error)
-    entry = await told(platform, "freeze_window", window.id, answer.audit.event_ids[0])
+    (entry,) = await told(platform, "freeze_window", window.id, answer.audit.event_ids[0])
     assert (entry.action, entry.aggregate_seq) == ("create", 1)
     details: Any = entry.details
     assert details["after"][f"{kind}s"] == [made.name]

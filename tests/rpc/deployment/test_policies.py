@@ -1,16 +1,15 @@
 """Policies and marks on the whole product: what the other two services see of them."""
 
-import asyncio
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from release_manager.catalog.v1 import catalog_pb2
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from shared.errors import ResourceArchived, ResourceReferenced
 from tests.rpc.catalog.calls import Catalog
-from tests.rpc.catalog.conftest import entries, refusal
+from tests.rpc.catalog.conftest import refusal
+from tests.rpc.deployment.conftest import call, missing, told
 from tests.support.platform import Platform
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -20,33 +19,6 @@ APPROVALS = {
     catalog_pb2.ENVIRONMENT_TYPE_STAGING: 1,
     catalog_pb2.ENVIRONMENT_TYPE_PROD: 2,
 }
-PATIENCE = 100
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def catalog(platform: Platform) -> Catalog:
-    return Catalog(platform)
-
-
-async def call(platform: Platform, rpc: str, by: str = "admin", /, **fields: Any) -> Any:
-    """Call the deployment service."""
-    request = getattr(pb, f"{rpc}Request")(**fields)
-    return await getattr(platform.deployment, rpc)(request, metadata=await platform.person(by))
-
-
-async def told(platform: Platform, kind: str, resource_id: str, event_id: str) -> Any:
-    """Return an entry of the ledger, once it is there."""
-    for _ in range(PATIENCE):
-        for entry in await entries(platform, kind, resource_id):
-            if entry.event_id == event_id:
-                return entry
-        await asyncio.sleep(0.1)
-    raise AssertionError(event_id)
-
-
-async def missing(platform: Platform) -> int:
-    """Return how many versions the ledger lacks that are not on their way."""
-    return int((await call(platform, "ReconcileAudit")).missing)
 
 
 @pytest.mark.parametrize("kind", APPROVALS, ids=catalog_pb2.EnvironmentType.Name)
@@ -62,7 +34,12 @@ async def test_a_new_environment_has_the_policy_of_its_type(
     assert not listed.versions
     by_default = found.policy.policy
     same = await call(
-        catalog.platform, "PublishPolicy", environment=made.id, policy=by_default, reason="test"
+        catalog.platform,
+        "PublishPolicy",
+        "admin",
+        environment=made.id,
+        policy=by_default,
+        reason="test",
     )
     assert (same.policy.version, list(same.audit.event_ids)) == (0, [])
 
@@ -72,6 +49,7 @@ async def test_the_catalog_shows_which_policy_is_in_force(catalog: Catalog) -> N
     published = await call(
         catalog.platform,
         "PublishPolicy",
+        "admin",
         environment=made.name,
         policy=pb.Policy(required_approvals=1),
         reason="four eyes",
@@ -80,7 +58,7 @@ async def test_the_catalog_shows_which_policy_is_in_force(catalog: Catalog) -> N
     assert (found.policy_version, found.etag) == (1, made.etag)
     changed = await catalog.do("Update", "environment", made.id, description="new", etag=made.etag)
     assert changed.policy_version == 1
-    entry = await told(catalog.platform, "policy", made.id, published.audit.event_ids[0])
+    (entry,) = await told(catalog.platform, "policy", made.id, published.audit.event_ids[0])
     assert (entry.action, entry.aggregate_seq) == ("publish", 1)
     details: Any = entry.details
     sides = [details[side]["required_approvals"] for side in ("before", "after")]
@@ -99,6 +77,7 @@ async def test_what_the_seed_has_published_is_followed_by_the_next(platform: Pla
     made = await call(
         platform,
         "PublishPolicy",
+        "admin",
         environment="prod",
         policy=policy,
         reason="audit finding",
@@ -106,7 +85,7 @@ async def test_what_the_seed_has_published_is_followed_by_the_next(platform: Pla
     )
     assert made.policy.version == 2
     assert made.affected_deployments == 1  # the seeded one, which one person has approved
-    entry = await told(platform, "policy", made.policy.environment_id, made.audit.event_ids[0])
+    (entry,) = await told(platform, "policy", made.policy.environment_id, made.audit.event_ids[0])
     assert entry.aggregate_seq == 1
     assert await missing(platform) == 0
     listed = await call(platform, "ListPolicyVersions", "viewer1", environment="prod")
@@ -118,10 +97,10 @@ async def test_an_archived_environment_gets_no_policy(catalog: Catalog) -> None:
     await catalog.do("Archive", "environment", made.id)
     policy = pb.Policy(required_approvals=1)
     fields = {"environment": made.id, "policy": policy, "reason": "test"}
-    error = await refusal(call(catalog.platform, "PublishPolicy", **fields))
+    error = await refusal(call(catalog.platform, "PublishPolicy", "admin", **fields))
     assert isinstance(error, ResourceArchived)
     await catalog.do("Unarchive", "environment", made.id)
-    published = await call(catalog.platform, "PublishPolicy", **fields)
+    published = await call(catalog.platform, "PublishPolicy", "admin", **fields)
     assert published.policy.version == 1
     await catalog.do("Delete", "environment", made.id)
     assert await missing(catalog.platform) == 0
@@ -134,12 +113,12 @@ async def test_marks_are_in_the_trail_of_the_release(catalog: Catalog) -> None:
     name = f"{service.name}@1.0.0"
     given = {"release": name, "environment": place.name, "reason": "leaks"}
     marked = await call(platform, "MarkReleaseBad", "lead1", **given)
-    entry = await told(platform, "release", release.id, marked.audit.event_ids[0])
+    (entry,) = await told(platform, "release", release.id, marked.audit.event_ids[0])
     assert (entry.action, entry.aggregate) == ("mark_bad", f"release_mark:{marked.mark.id}")
     error = await catalog.refused("DeleteEnvironment", environment=place.id)
     assert isinstance(error, ResourceReferenced)
     assert error.facts["used_by"] == "a mark of a release"
     cleared = await call(platform, "ClearReleaseBad", "lead1", **given)
-    entry = await told(platform, "release", release.id, cleared.audit.event_ids[0])
+    (entry,) = await told(platform, "release", release.id, cleared.audit.event_ids[0])
     assert (entry.action, entry.aggregate_seq) == ("clear_bad", 2)
     assert await missing(platform) == 0

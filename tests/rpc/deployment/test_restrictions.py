@@ -1,45 +1,16 @@
 """Locks and overrides on the whole product: what the other two services see of them."""
 
-import asyncio
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from release_manager.deployment.v1 import deployment_pb2, restrictions_pb2
 
 from shared.errors import GateUnsatisfied, ResourceReferenced
 from tests.rpc.catalog.calls import Catalog
-from tests.rpc.catalog.conftest import entries, refusal
-from tests.support.platform import Platform
+from tests.rpc.catalog.conftest import refusal
+from tests.rpc.deployment.conftest import call, missing, told
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-PATIENCE = 100
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def catalog(platform: Platform) -> Catalog:
-    return Catalog(platform)
-
-
-async def call(platform: Platform, rpc: str, by: str = "lead1", /, **fields: Any) -> Any:
-    """Call one of the two services of the deployment process."""
-    stub: Any = platform.restrictions
-    messages: Any = restrictions_pb2
-    if not hasattr(stub, rpc):
-        stub, messages = platform.deployment, deployment_pb2
-    request = getattr(messages, f"{rpc}Request")(**fields)
-    return await getattr(stub, rpc)(request, metadata=await platform.person(by))
-
-
-async def told(platform: Platform, kind: str, resource_id: str, *event_ids: str) -> list[Any]:
-    """Return entries of the ledger, once they are there."""
-    for _ in range(PATIENCE):
-        found = {entry.event_id: entry for entry in await entries(platform, kind, resource_id)}
-        if set(event_ids) <= found.keys():
-            return [found[event_id] for event_id in event_ids]
-        await asyncio.sleep(0.1)
-    raise AssertionError(event_ids)
 
 
 async def waiting(catalog: Catalog) -> tuple[Any, Any, Any]:
@@ -61,7 +32,12 @@ async def test_a_lock_is_in_the_trail_and_keeps_what_it_is_about(catalog: Catalo
     platform = catalog.platform
     service, place = await catalog.make("service"), await catalog.make("environment")
     made = await call(
-        platform, "CreateLock", service=service.name, environment=place.name, reason="incident"
+        platform,
+        "CreateLock",
+        "lead1",
+        service=service.name,
+        environment=place.name,
+        reason="incident",
     )
     lock = made.lock
     assert (lock.service_id, lock.environment_id) == (service.id, place.id)
@@ -79,18 +55,19 @@ async def test_a_lock_is_in_the_trail_and_keeps_what_it_is_about(catalog: Catalo
     assert trail[0].user_id == lock.locked_by_id != trail[1].user_id
     read = await call(platform, "GetLock", "viewer1", lock=lock.id)
     assert read.lock == gone.lock
-    assert (await call(platform, "ReconcileAudit", "admin")).missing == 0
+    assert await missing(platform) == 0
 
 
 async def test_an_override_is_in_the_trail_of_its_deployment(catalog: Catalog) -> None:
     platform = catalog.platform
     service, _, deployment = await waiting(catalog)
-    await call(platform, "CreateLock", service=service.name, reason="incident")
+    await call(platform, "CreateLock", "lead1", service=service.name, reason="incident")
     error = await refusal(call(platform, "StartDeployment", "dev1", deployment=deployment.id))
     assert isinstance(error, GateUnsatisfied)
     made = await call(
         platform,
         "OverrideGate",
+        "lead1",
         deployment=deployment.id,
         gate=restrictions_pb2.OVERRIDABLE_GATE_LOCK,
         reason="the fix itself",
@@ -105,7 +82,7 @@ async def test_an_override_is_in_the_trail_of_its_deployment(catalog: Catalog) -
     assert list(listed.overrides) == [made.override]
     started = await call(platform, "StartDeployment", "dev1", deployment=deployment.id)
     assert list(started.deployment.overrides) == [made.override]
-    assert (await call(platform, "ReconcileAudit", "admin")).missing == 0
+    assert await missing(platform) == 0
 
 
 async def test_the_owner_of_a_program_does_not_confirm_its_override(catalog: Catalog) -> None:

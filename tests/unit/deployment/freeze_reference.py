@@ -51,10 +51,9 @@ def allow(schedule: Schedule, zone: str = "UTC", /, **changes: object) -> Window
     return window(schedule, zone, **{"kind": WindowKind.ALLOW, "name": "hours", **changes})
 
 
-def daily(starts: str, ends: str | timedelta, *days: int) -> Weekly:
+def daily(starts: str, ends: str, *days: int) -> Weekly:
     """Return a schedule at a local time on some days of the week, all seven when none is named."""
-    end = time.fromisoformat(ends) if isinstance(ends, str) else ends
-    return Weekly(frozenset(days or range(7)), time.fromisoformat(starts), end)
+    return Weekly(frozenset(days or range(7)), time.fromisoformat(starts), time.fromisoformat(ends))
 
 
 def once(starts: str, ends: str) -> OneOff:

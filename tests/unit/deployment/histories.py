@@ -1,10 +1,10 @@
-"""Histories of a service in an environment: events, random ones, and the shortest of a kind.
+"""Histories of a service in an environment: random ones, the shortest of a kind, what to ask.
 
 Events happen to the reference model alone. One that the product would not allow at that moment has
 no effect, so every list of events is a history, also when some are left out of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ from tests.support.rollback_model import HOLDS_SLOT, Attempt, Pair
 RELEASES = ("v0", "v1", "v2", "v3")
 BRIEF, LONG = 3, 15
 RARELY, OFTEN = 0.15, 0.75
+# A request: number of the subject, named release, whether it preempts, whether a lead asks.
+Request = tuple[int, str, bool, bool]
 
 
 class Event(NamedTuple):
@@ -67,6 +69,20 @@ def random_history(chance: Random) -> tuple[Start, list[Event]]:
         events.append(Event(name, release, BRIEF if chance.random() < RARELY else LONG))
         happen(pair, events[-1])
     return start, events
+
+
+def requests(pair: Pair) -> Iterator[Request]:
+    """Give every request there is: each attempt plainly, the subject in every way."""
+    for each in pair.attempts:
+        yield each.number, "", False, False
+    subject = pair.subject()
+    if subject is None:
+        return
+    yield subject.number, "", True, False
+    for release in RELEASES:
+        yield subject.number, release, True, True
+    yield subject.number, RELEASES[0], True, False
+    yield subject.number, RELEASES[1], False, True
 
 
 def shortest(

@@ -203,7 +203,6 @@ def _vary_freeze(chance: Random, facts: GateFacts, now: datetime) -> GateFacts:
                 "UTC",
                 OneOff(begins, begins + chance.choice((10, 60)) * MINUTE),
                 rollbacks=chance.random() < RARELY,
-                valid_until=chance.choice((None, now + HOUR)),
             )
         )
     subject = Subject(uid(1), None, uid(2), EnvironmentType.PROD, facts.kind)

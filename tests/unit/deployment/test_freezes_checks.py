@@ -1,20 +1,19 @@
 """What a freeze window must be like to be stored."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, time, timedelta
+from datetime import timedelta
 from time import process_time
 from uuid import UUID
 
 import pytest
 
 from services.deployment.rules.freeze_checks import check
-from services.deployment.rules.freeze_times import OneOff, Schedule, Weekly
+from services.deployment.rules.freeze_times import Schedule
 from services.deployment.rules.freezes import Window
 from shared.errors import ValidationFailed
 from tests.unit.deployment.freeze_reference import (
     DAY,
     HOUR,
-    MINUTE,
     allow,
     daily,
     once,
@@ -24,7 +23,6 @@ from tests.unit.deployment.freeze_reference import (
 )
 
 FIRST = "2026-06-01T08:00"
-NAIVE = datetime(2026, 6, 1)  # noqa: DTZ001 that it has no zone is what is wrong
 
 
 def broken(watched: Window) -> list[tuple[str, str]]:
@@ -49,9 +47,6 @@ def why(watched: Window) -> str:
         once("2026-06-01", "2027-06-02"),
         daily("22:00", "06:00"),
         daily("00:00", "00:00"),
-        daily("18:00", 62 * HOUR, 4),
-        daily("00:00", 7 * DAY, 0),
-        daily("00:00", 2 * DAY, 5, 0),
         recurring("FREQ=YEARLY", "2028-02-29T00:00", DAY),
         recurring("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29", "2097-01-01T00:00", DAY),
         recurring("freq=monthly;byday=-1FR,+1MO", FIRST, DAY),
@@ -77,24 +72,11 @@ def test_a_sensible_window_is_accepted(schedule: Schedule, make: Callable[..., W
         (once("2026-06-02", "2026-06-02T00:00:59"), ("once.closes_at", "freeze.length")),
         (once("2026-06-02", "2027-06-03T00:01"), ("once.closes_at", "freeze.length")),
         (once("2026-06-02", "2200-06-03"), ("once.closes_at", "freeze.instant")),
-        (OneOff(NAIVE, utc("2026-06-02")), ("once.opens_at", "freeze.instant")),
-        (Weekly(frozenset(), time(8), time(9)), ("weekly.days", "freeze.days")),
-        (Weekly(frozenset({7}), time(8), time(9)), ("weekly.days", "freeze.days")),
-        (daily("08:00", timedelta()), ("weekly.closes_at", "freeze.length")),
-        (daily("08:00", -HOUR), ("weekly.closes_at", "freeze.length")),
-        (daily("08:00", DAY + MINUTE), ("weekly.closes_at", "freeze.overlap")),
-        (daily("08:00", DAY + MINUTE, 6, 0), ("weekly.closes_at", "freeze.overlap")),
-        (daily("08:00", 7 * DAY + MINUTE, 3), ("weekly.closes_at", "freeze.overlap")),
-        (Weekly(frozenset({1}), time(8, tzinfo=UTC), HOUR), ("weekly.opens_at", "freeze.local")),
-        (Weekly(frozenset({1}), time(8, 0, 0, 1), HOUR), ("weekly.opens_at", "freeze.local")),
+        (once("1969-06-02", "1970-06-02"), ("once.opens_at", "freeze.instant")),
         (recurring("FREQ=DAILY", FIRST, timedelta()), ("recurring.open_for", "freeze.length")),
         (recurring("FREQ=YEARLY", FIRST, 367 * DAY), ("recurring.open_for", "freeze.length")),
         (recurring("FREQ=DAILY", FIRST, 25 * HOUR), ("recurring.open_for", "freeze.overlap")),
         (recurring("FREQ=MONTHLY", FIRST, 29 * DAY), ("recurring.open_for", "freeze.overlap")),
-        (
-            recurring("FREQ=DAILY", "2026-06-01T08:00+02:00", HOUR),
-            ("recurring.first_opens_at", "freeze.local"),
-        ),
         (recurring("FREQ=DAILY", "1969-06-01", HOUR), ("recurring.first_opens_at", "freeze.local")),
         (recurring("FREQ=DAILY;INTERVAL=0", FIRST, HOUR), ("recurring.rule", "freeze.rule")),
         (
@@ -147,7 +129,6 @@ def test_what_is_wrong_with_a_schedule_is_said_with_its_field(
         ("FREQ=MONTHLY;BYDAY=", "BYDAY takes days"),
         ("FREQ=WEEKLY;BYDAY=1FR", "BYDAY takes numbers"),
         ("FREQ=WEEKLY;WKST=XX", "WKST takes a day"),
-        ("FREQ=DAILY;BYHOUR=" + ",".join(["1"] * 300), "longer than"),
     ],
 )
 def test_a_rule_that_is_not_understood_is_refused_with_the_reason(rule: str, says: str) -> None:
@@ -163,58 +144,37 @@ def test_a_rule_that_is_not_understood_is_refused_with_the_reason(rule: str, say
         "FREQ=HOURLY;BYMONTH=2;BYMONTHDAY=30",
         "FREQ=HOURLY;BYMONTH=2;BYMONTHDAY=30;COUNT=500",
         "FREQ=DAILY;INTERVAL=1000;BYMONTH=2;BYMONTHDAY=31;BYHOUR=0,1,2,3,4,5,6,7,8,9,10,11,12",
-        "FREQ=YEARLY;INTERVAL=1000",
+        "FREQ=YEARLY;INTERVAL=1000;BYMONTH=5",
         "FREQ=HOURLY;INTERVAL=2;BYHOUR=1",
     ],
 )
 def test_a_rule_that_never_happens_costs_little_to_refuse(rule: str) -> None:
     # A thousand years on, or never: the first occurrence is not the beginning itself.
-    watched = window(recurring(rule, FIRST, HOUR), valid_from=utc("2026-06-01T10:00"))
+    watched = window(recurring(rule, FIRST, HOUR))
     begin = process_time()
 
     assert broken(watched) == [("schedule", "freeze.never")]
     assert process_time() - begin < 5
 
 
-def test_an_occurrence_that_is_excepted_or_outside_the_validity_never_happens() -> None:
+def test_an_occurrence_that_is_excepted_never_happens() -> None:
     single = once("2026-06-02", "2026-06-03")
     excepted = window(single, exceptions=frozenset({utc("2026-06-02").date()}))
 
     assert broken(excepted) == [("schedule", "freeze.never")]
-    assert broken(window(single, valid_until=utc("2026-06-02"))) == [("schedule", "freeze.never")]
-    assert broken(window(single, valid_from=utc("2026-06-03"))) == [("schedule", "freeze.never")]
-    check(window(single, valid_from=utc("2026-06-02T23:00")))
-    mondays = daily("08:00", "09:00", 0)
-    short = {"valid_from": utc("2026-06-02"), "valid_until": utc("2026-06-08T08:00")}
-    assert broken(window(mondays, "UTC", **short)) == [("schedule", "freeze.never")]
-    check(window(mondays, "UTC", **{**short, "valid_until": utc("2026-06-08T08:01")}))
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"name": " "}, ("name", "freeze.text")),
-        ({"name": "x" * 101}, ("name", "freeze.text")),
-        ({"reason": ""}, ("reason", "freeze.text")),
-        ({"reason": "x" * 1001}, ("reason", "freeze.text")),
         ({"time_zone": "Europe/Atlantis"}, ("time_zone", "freeze.zone")),
         ({"time_zone": "europe/berlin"}, ("time_zone", "freeze.zone")),
         ({"time_zone": "../../etc/passwd"}, ("time_zone", "freeze.zone")),
         ({"time_zone": "Europe"}, ("time_zone", "freeze.zone")),
         ({"time_zone": ""}, ("time_zone", "freeze.zone")),
-        ({"valid_from": NAIVE}, ("valid_from", "freeze.instant")),
-        ({"valid_until": datetime(9999, 1, 1, tzinfo=UTC)}, ("valid_until", "freeze.instant")),
-        (
-            {"valid_from": utc("2026-06-02"), "valid_until": utc("2026-06-02")},
-            ("valid_until", "freeze.validity"),
-        ),
         (
             {"services": frozenset({UUID(int=1)}), "exempt_services": frozenset({UUID(int=1)})},
             ("exempt_services", "freeze.exempt"),
-        ),
-        (
-            {"exceptions": frozenset((utc(FIRST) + day * DAY).date() for day in range(401))},
-            ("exception_dates", "freeze.exceptions"),
         ),
     ],
 )
@@ -225,6 +185,10 @@ def test_what_is_wrong_beside_the_schedule_is_said_with_its_field(
 
 
 def test_everything_that_is_wrong_is_said_at_once() -> None:
-    found = broken(window(daily("08:00", -HOUR), "Nowhere", name="", reason=""))
+    found = broken(window(recurring("FREQ=DAILY", "1969-06-01", 0 * HOUR), "Nowhere"))
 
-    assert [field for field, _ in found] == ["name", "reason", "time_zone", "weekly.closes_at"]
+    assert [field for field, _ in found] == [
+        "time_zone",
+        "recurring.open_for",
+        "recurring.first_opens_at",
+    ]

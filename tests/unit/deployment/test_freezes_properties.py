@@ -67,7 +67,8 @@ def windows(draw: st.DrawFn, begin: datetime, zone: str) -> Window:
     shape = draw(st.sampled_from(["weekly", "weekly", "rule", "rule", "once"]))
     if shape == "weekly":
         days = draw(st.sets(st.integers(0, 6), min_size=1))
-        schedule = daily(local("2000-01-01", starts)[11:], lasts, *days)
+        opens, closes = (local("2000-01-01", each)[11:] for each in (starts, starts + lasts))
+        schedule = daily(opens, closes, *days)
     elif shape == "rule":
         first = begin.date() + draw(st.integers(-40, 25)) * DAY
         rule = draw(st.sampled_from(sorted(CHOOSES)))

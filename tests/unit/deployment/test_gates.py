@@ -16,7 +16,7 @@ from services.deployment.rules.gates import (
     check_start,
     evaluate,
 )
-from services.deployment.rules.history import Deployed, outdated_by, refuse_duplicate
+from services.deployment.rules.history import refuse_duplicate
 from services.deployment.rules.lifecycle import OPEN, DeploymentKind, DeploymentStatus
 from services.deployment.rules.policy import EnvironmentType, default_policy
 from services.deployment.rules.promotion import Predecessor, ReleaseFacts
@@ -193,37 +193,6 @@ def test_only_an_unsatisfied_gate_is_overridden() -> None:
     assert state_of(Gate.PROMOTION_ORDER, facts) is GateStatus.OVERRIDDEN
     assert state_of(Gate.RELEASE, facts) is GateStatus.SATISFIED
     check_start(facts, evaluate(facts, START))
-
-
-def outdated(newer: DeploymentStatus, newer_kind: DeploymentKind) -> Deployed | None:
-    """Return what makes a waiting deployment outdated when a newer one stands like this."""
-    pair = Pair()
-    waiting = pair.add("v1", DeploymentStatus.PENDING, touched=False)
-    entry = pair.add("v2", newer, kind=newer_kind)
-    if newer is DeploymentStatus.ROLLED_BACK:
-        pair.deployments[entry.id] = entry._replace(completed_seq=9)
-    return outdated_by(pair.deployments.values(), waiting)
-
-
-@pytest.mark.parametrize(("newer", "kind"), list(product(DeploymentStatus, DeploymentKind)))
-def test_only_a_newer_completion_makes_outdated(
-    newer: DeploymentStatus, kind: DeploymentKind
-) -> None:
-    expected = newer is DeploymentStatus.COMPLETED and kind is not DeploymentKind.ROLLBACK
-
-    assert (outdated(newer, kind) is not None) is expected
-
-
-def test_older_completions_and_rollbacks_are_never_outdated() -> None:
-    pair = Pair()
-    pair.add("v1")
-    waiting = pair.add("v2", DeploymentStatus.PENDING, touched=False)
-    rollback = waiting._replace(kind=DeploymentKind.ROLLBACK)
-
-    assert outdated_by(pair.deployments.values(), waiting) is None
-    pair.add("v3")
-    assert outdated_by(pair.deployments.values(), waiting) is not None
-    assert outdated_by(pair.deployments.values(), rollback) is None
 
 
 @pytest.mark.parametrize("status", DeploymentStatus)

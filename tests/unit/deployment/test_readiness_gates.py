@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.deployment.rules.gates import Gate, GateAnswer, GateFacts, GateStatus, evaluate
-from services.deployment.rules.gates.readiness import at_second, in_words
+from services.deployment.rules.gates.readiness import in_words
 from services.deployment.rules.lifecycle import DeploymentKind
+from services.deployment.rules.moments import at_second
 from services.deployment.rules.policy import EnvironmentType, default_policy
 from services.deployment.rules.promotion import Need, Predecessor
 from services.deployment.rules.start_times import LONGEST_WAIT, check_start_times

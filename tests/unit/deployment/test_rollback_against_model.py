@@ -22,14 +22,21 @@ from shared.identity.actor import Role
 from tests.support.rollback_model import Answer, Attempt, Pair
 from tests.unit.deployment.facts import START as MIDNIGHT
 from tests.unit.deployment.facts import uid
-from tests.unit.deployment.histories import RELEASES, Event, Start, random_history, shortest, told
+from tests.unit.deployment.histories import (
+    RELEASES,
+    Event,
+    Request,
+    Start,
+    random_history,
+    requests,
+    shortest,
+    told,
+)
 
 HISTORIES = 10_000
 SEED = 20_300_101
 RELEASE_IDS = {release: uid(1000 + number) for number, release in enumerate(RELEASES)}
 PROD = default_policy(EnvironmentType.PROD)
-# A request: number of the subject, named release, whether it preempts, whether a lead asks.
-Request = tuple[int, str, bool, bool]
 
 
 def ok(*releases: str) -> list[Event]:
@@ -133,20 +140,6 @@ def by_model(pair: Pair, request: Request) -> Answer:
     """Return what the model answers."""
     number, wanted, preempt, lead = request
     return pair.rollback(pair.attempts[number], wanted, preempt=preempt, may_name=lead)
-
-
-def requests(pair: Pair) -> Iterator[Request]:
-    """Give every request there is: each attempt plainly, the subject in every way."""
-    for each in pair.attempts:
-        yield each.number, "", False, False
-    subject = pair.subject()
-    if subject is None:
-        return
-    yield subject.number, "", True, False
-    for release in RELEASES:
-        yield subject.number, release, True, True
-    yield subject.number, RELEASES[0], True, False
-    yield subject.number, RELEASES[1], False, True
 
 
 def asked_of_both(pair: Pair) -> dict[Request, tuple[Answer, Answer]]:

@@ -37,7 +37,7 @@ Step = Callable[[], Awaitable[Any]]
 
 
 @dataclass
-class Situations:
+class RandomWorld:
     """A world in which things happen at random; the same numbers make the same things happen."""
 
     world: World
