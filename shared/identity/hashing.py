@@ -121,11 +121,12 @@ def _answered_by_a_child(question: dict[str, Any]) -> bytes:
 
 
 def _be_the_child(question: dict[str, Any], writing: int) -> NoReturn:
-    """Write the answer, and end, whatever happens."""
+    """Write the answer, and end, whatever happens: of what went wrong, the parent tells."""
     try:
-        # The pipes are its parent's: whoever waits at them learns at once when that has died.
-        os.close(sys.stdin.fileno())
-        os.close(sys.stdout.fileno())
+        # The pipes are its parent's: whoever waits at them learns at once when that has died. If
+        # it has, nobody ends this one later.
+        os.closerange(0, 3)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
         with suppress(OSError):  # where this is forbidden it stays as nice as its parent
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         os.write(writing, _answer(**question))
