@@ -33,7 +33,7 @@ async def add(tx: AsyncConnection, table: type[Row], now: datetime, **values: An
     """Insert a row made at `now`, an aggregate in its first version."""
     if issubclass(table, Versioned):
         values["row_version"] = 1
-    await tx.execute(insert(table), {"created_at": now, "updated_at": now, **values})
+    await tx.execute(insert(table).values(created_at=now, updated_at=now, **values))
 
 
 async def add_resource(
