@@ -25,7 +25,7 @@ UPGRADE = (
     ) WITH (fillfactor = 10)
     """,
     "INSERT INTO deadline_watch (looked_at) VALUES (now())",
-    "GRANT SELECT, UPDATE (looked_at) ON deadline_watch TO rm_deployment",
+    "GRANT SELECT, INSERT, UPDATE (looked_at) ON deadline_watch TO rm_deployment",
 )
 
 

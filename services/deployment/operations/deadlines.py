@@ -17,8 +17,8 @@ from shared.errors import AuditBacklog
 from shared.outbox.delivery import Delivery
 
 LOOK_EVERY_S = 5.0
-# When no replica has looked for so long, executors may not have been able to report either.
-AWAY: Final = timedelta(seconds=15)
+# A little later than the next look.
+SOON: Final = timedelta(seconds=LOOK_EVERY_S + 1)
 BATCH = 100
 _LOCK = 7263772  # any number; the same in every replica
 
@@ -62,14 +62,16 @@ class Deadlines:
             alone, now = (await tx.execute(mine)).one()
             if not alone:
                 return
-            away = now - await due.looked_at(tx) > AWAY
-            if away or self._is_behind():
+            if await leases.nobody_has_looked(tx) or self._is_behind():
                 await leases.stand_still(tx, now)
+                # What somebody was changing just now stands still at the next look.
+                if any(one.kind is not Kind.WAIT for one in await due.by(tx, now + SOON, 1)):
+                    return
             else:
                 for one in await due.by(tx, now, BATCH):
                     await self._end(one)
             # Last, so that this transaction writes nothing while the others are under way.
-            await due.note_look(tx)
+            await leases.note_look(tx)
 
     def _is_behind(self) -> bool:
         """Say whether the ledger lags so far that nothing may change."""

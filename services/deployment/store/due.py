@@ -6,12 +6,12 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, literal, select, union_all, update
+from sqlalchemy import Select, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.deployment.store.leases import RUNNING
 from shared.db.models.deployment import Deployment, PipelineStage
-from shared.db.models.execution import DeadlineWatch, DeploymentLease
+from shared.db.models.execution import DeploymentLease
 
 
 class Kind(StrEnum):
@@ -29,17 +29,6 @@ class Due:
 
     kind: Kind
     deployment_id: UUID
-
-
-async def looked_at(tx: AsyncConnection) -> datetime:
-    """Return when a replica looked last."""
-    looked: datetime = (await tx.execute(select(DeadlineWatch.looked_at))).scalar_one()
-    return looked
-
-
-async def note_look(tx: AsyncConnection) -> None:
-    """Store that this replica has looked now."""
-    await tx.execute(update(DeadlineWatch).values(looked_at=func.clock_timestamp()))
 
 
 async def by(tx: AsyncConnection, now: datetime, limit: int) -> list[Due]:

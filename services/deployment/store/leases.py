@@ -4,12 +4,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, case, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.deployment.rules.leases import Lease
 from shared.db.models.deployment import Deployment, PipelineStage
-from shared.db.models.execution import DeploymentLease
+from shared.db.models.execution import DeadlineWatch, DeploymentLease
 from shared.db.models.identity import User
 from shared.db.schema import Row
 from shared.ids import new_id
@@ -17,6 +18,18 @@ from shared.ids import new_id
 RUNNING: Final = ("in-progress", "paused", "cancelling")
 # What runs out while nothing may be changed has at least this long to report afterwards.
 GRACE: Final = timedelta(minutes=1)
+
+# When no replica has looked for so long, executors may not have been able to report either.
+AWAY: Final = timedelta(seconds=15)
+_NOW: Final = func.clock_timestamp()
+_LENGTH: Final = func.make_interval(0, 0, 0, 0, 0, 0, DeploymentLease.duration_seconds)
+_LOOKED: Final = select(DeadlineWatch.looked_at).scalar_subquery()
+_AWAY: Final = func.coalesce(_NOW - _LOOKED > AWAY, True)
+# Until somebody looks again, which makes all leases stand still, none is over.
+_ENDS: Final = case(
+    (_AWAY, func.greatest(DeploymentLease.expires_at, _NOW + _LENGTH)),
+    else_=DeploymentLease.expires_at,
+)
 
 _LEASES: Final[Select[*tuple[Any, ...]]] = select(
     DeploymentLease.deployment_id,
@@ -26,7 +39,7 @@ _LEASES: Final[Select[*tuple[Any, ...]]] = select(
     User.username,
     DeploymentLease.duration_seconds,
     DeploymentLease.claimed_at,
-    DeploymentLease.expires_at,
+    _ENDS,
 ).join(User, User.id == DeploymentLease.holder_id)
 
 
@@ -124,13 +137,25 @@ async def end(tx: AsyncConnection, deployment_id: UUID) -> str | None:
     return (await tx.execute(ended)).scalar_one_or_none()
 
 
+async def nobody_has_looked(tx: AsyncConnection) -> bool:
+    """Say whether executors may not have been able to report, as all replicas were away."""
+    return bool(await tx.scalar(select(_AWAY)))
+
+
+async def note_look(tx: AsyncConnection) -> None:
+    """Store that this replica has looked now for what is due."""
+    looked = insert(DeadlineWatch).values(id=1, looked_at=_NOW)
+    again = {"looked_at": looked.excluded.looked_at}
+    await tx.execute(looked.on_conflict_do_update(index_elements=["id"], set_=again))
+
+
 async def stand_still(tx: AsyncConnection, now: datetime) -> None:
     """Give every lease its full length again, and what is due soon a moment to report.
 
     No version: nothing has changed but when to look again. What somebody changes just now is left
     to the next look, so that nobody waits in a circle.
     """
-    whole = now + func.make_interval(0, 0, 0, 0, 0, 0, DeploymentLease.duration_seconds)
+    whole = now + _LENGTH
     await tx.execute(
         update(DeploymentLease)
         .where(DeploymentLease.id.in_(_free(DeploymentLease, DeploymentLease.expires_at < whole)))

@@ -15,6 +15,7 @@ from services.deployment.operations.deadlines import Deadlines
 from services.deployment.store import due
 from services.deployment.store.versions import versions
 from shared.db.engine import Database
+from shared.errors import LeaseHeld
 from shared.outbox.backlog import OutboxLimits
 from shared.outbox.delivery import Delivery, DeliveryBounds
 from tests.support.deployments import STAGES, World
@@ -204,21 +205,63 @@ async def test_leases_stand_still_after_all_replicas_or_the_database_were_away(
 
 
 async def test_what_was_overdue_when_everybody_came_back_is_not_lost(
+    world: World, app: str, place: str
+) -> None:
+    """Neither by whoever reports first, before anybody has looked, nor by others."""
+    made = await promoted(world, app, place)
+    token = (await Executor(world).claim(made, lease_duration=TEN_MINUTES)).lease_token
+    await overdue_since_all_were_away(world, made)
+    other = await Executor(world, name="runner-2").refused(
+        "ClaimDeployment", execution.ClaimDeploymentRequest(deployment=made, executor="runner-2")
+    )
+    assert isinstance(other, LeaseHeld)
+    await overdue_since_all_were_away(world, made)
+    await Executor(world).report(made, "build", "in_progress", token)
+    await overdue_since_all_were_away(world, made)
+    cancel = pb.CancelDeploymentRequest(deployment=made, reason="enough")
+    asked = await world.call("dev1", "CancelDeployment", cancel)
+    assert asked.deployment.status == pb.DEPLOYMENT_STATUS_CANCELLING
+    confirm = execution.ConfirmCancelledRequest(deployment=made, lease_token=token)
+    await world.call("dev1", "ConfirmCancelled", confirm)
+    await world.check_events()
+
+
+async def test_what_somebody_changes_during_the_first_look_stands_still_at_the_next(
     world: World, database: Database, app: str, place: str
 ) -> None:
     made = await promoted(world, app, place)
     token = (await Executor(world).claim(made, lease_duration=TEN_MINUTES)).lease_token
     await Executor(world).report(made, "build", "in_progress", token)
+    long_ago = "SELECT now() - looked_at > interval '15 seconds' FROM deadline_watch"
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+        looking = Deadlines(database, Delivery(database, "deployment", channel, versions))
+        async with world.database.acquire() as busy, busy.transaction():
+            await overdue_since_all_were_away(world, made)
+            await busy.execute(
+                "SELECT 1 FROM deployment_leases WHERE deployment_id = $1 FOR UPDATE", made
+            )
+            await looking.look()
+            assert await world.database.fetchval(long_ago)
+        await looking.look()
+        assert not await world.database.fetchval(long_ago)
+        await looking.look()
+    await Executor(world).report(made, "build", "completed", token)
+
+
+async def test_the_row_of_the_last_look_is_made_anew(world: World, database: Database) -> None:
+    await world.database.execute("DELETE FROM deadline_watch")
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+        await Deadlines(database, Delivery(database, "deployment", channel, versions)).look()
+    assert await world.database.fetchval("SELECT count(*) FROM deadline_watch") == 1
+
+
+async def overdue_since_all_were_away(world: World, deployment: str) -> None:
     await world.database.execute(
         "WITH over AS (UPDATE deployment_leases SET expires_at = now() - interval '1 second'"
         " WHERE deployment_id = $1)"
         " UPDATE deadline_watch SET looked_at = now() - interval '1 hour'",
-        made,
+        deployment,
     )
-    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
-        for _ in range(2):
-            await Deadlines(database, Delivery(database, "deployment", channel, versions)).look()
-    await Executor(world).report(made, "build", "completed", token)
 
 
 async def nobody_has_looked_for(world: World, seconds: int) -> None:
