@@ -20,6 +20,7 @@ import pytest
 from release_manager.deployment.v1 import deployment_pb2_grpc
 from release_manager.identity.v1 import identity_pb2, identity_pb2_grpc
 
+from services.one_machine_child import STEADY_SECONDS
 from shared.ids import new_id
 from tests.faults.races import linear
 from tests.faults.races.linear import Op
@@ -33,6 +34,8 @@ SEED = int(os.environ.get("WALK_SEED", "0")) or Random().randrange(1, 2**32)
 CLIENTS, PAIRS, RELEASES = 24, 20, 6
 WALKERS = ("dev1", "lead1", "admin")
 OPERATIONS_A_SECOND = 10
+# After these each of the two has lived for long enough to be started again at once.
+QUICK_KILLS = 4
 DELIVERED = "SELECT count(*) = 0 FROM outbox WHERE sent_at IS NULL"
 pytestmark = pytest.mark.timeout(SECONDS + 300)
 
@@ -110,7 +113,8 @@ async def until_ended(
         ends = loop.time() + SECONDS
         turn = 0
         while loop.time() < ends or not (kills["deployment"] and kills["audit"]):
-            await asyncio.sleep(chance.uniform(0.5, 3.0))
+            pause = chance.uniform(0.5, 3.0) + (0 if turn < QUICK_KILLS else STEADY_SECONDS / 2)
+            await asyncio.sleep(min(pause, max(ends - loop.time(), 0.5)))
             victim = ("deployment", "audit")[turn % 2]
             turn += 1
             if victim not in (alive := machine.children()):
