@@ -14,10 +14,11 @@ RECORDS = frozenset(
     }
 )
 # A token's use is noted about once a minute, whatever becomes of the call; a repeated call is noted
-# with the answer that it got.
+# with the answer that it got; and that somebody looked for what is due, every five seconds.
 NOTED = {
     "api_tokens": "- 'last_used_at' - 'updated_at'",
     "idempotency_records": "- 'touched_at' - 'updated_at'",
+    "deadline_watch": "- 'looked_at'",
 }
 
 # For each table, how many rows it has and a sum of hashes of their contents.
