@@ -49,6 +49,8 @@ class Databases:
         template = self._seeded if seeded else self._migrated
         name = f"{self._prefix}_{next(self._numbers)}"
         self._copy(template, name)
+        # Not as after an outage, when leases stand still: the template was made a while ago.
+        self._execute("UPDATE deadline_watch SET looked_at = now()", name)
         try:
             yield self.url(name)
         finally:
@@ -108,11 +110,11 @@ class Databases:
     def _drop(self, name: str) -> None:
         self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
-    def _execute(self, statement: str) -> None:
+    def _execute(self, statement: str, database: str = "") -> None:
         async def run() -> None:
             # Not `template1`, where a second connection would stand in the way of CREATE DATABASE.
-            database = self._server.database or "postgres"
-            connection = await asyncpg.connect(driver_url(self.url(database)))
+            name = database or self._server.database or "postgres"
+            connection = await asyncpg.connect(driver_url(self.url(name)))
             try:
                 await connection.execute(statement)
             finally:
