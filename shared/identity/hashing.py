@@ -23,7 +23,8 @@ its beginning."""
 NICENESS = 10
 """Checks give way: whoever is logged in already does not wait for those who try to log in."""
 PATIENCE_S = 2.0
-"""How long a check takes only what nobody else wants of the processors."""
+"""How long a check of cost 12, or of a lower one, takes only what nobody else wants of the
+processors; each further step doubles it, as it doubles the work."""
 _LONGEST_ANSWER = 4_096
 
 
@@ -97,6 +98,11 @@ def main() -> int:
     return 0
 
 
+def patience(rounds: int) -> float:
+    """Return for how many seconds a child may try: some eight times what it needs undisturbed."""
+    return PATIENCE_S * (1 << max(rounds - 12, 0))
+
+
 def _answered_by_a_child(question: dict[str, Any]) -> bytes:
     """Return the answer of a child that everybody else goes before, nothing if it takes too long.
 
@@ -113,7 +119,7 @@ def _answered_by_a_child(question: dict[str, Any]) -> bytes:
         if not child:
             _be_the_child(question, writing)
         os.close(writing)
-        in_time, _, _ = select.select([answer], [], [], PATIENCE_S)
+        in_time, _, _ = select.select([answer], [], [], patience(question["rounds"]))
         if not in_time:
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -126,7 +132,7 @@ def _be_the_child(question: dict[str, Any], writing: int) -> NoReturn:
         # The pipes are its parent's: whoever waits at them learns at once when that has died. If
         # it has, nobody ends this one later.
         os.closerange(0, 3)
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+        signal.setitimer(signal.ITIMER_REAL, patience(question["rounds"]))
         with suppress(OSError):  # where this is forbidden it stays as nice as its parent
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         os.write(writing, _answer(**question))

@@ -18,7 +18,7 @@ import pytest
 
 from shared.errors import LoginBusy
 from shared.identity import passwords as module
-from shared.identity.hashing import NICENESS, hash_password
+from shared.identity.hashing import NICENESS, hash_password, patience
 from shared.identity.passwords import Passwords
 from tests.support.polling import eventually
 
@@ -121,13 +121,13 @@ def children_of(process: int) -> list[int]:
 
 async def test_hashing_gives_way_to_all_other_work() -> None:
     async def only_what_is_left_over() -> bool:
-        children = [child for parent in hashing_processes() for child in children_of(parent)]
-        with suppress(ProcessLookupError):  # it has ended meanwhile
+        with suppress(FileNotFoundError, ProcessLookupError):  # one has ended meanwhile
+            children = [child for parent in hashing_processes() for child in children_of(parent)]
             return [os.sched_getscheduler(child) for child in children] == [os.SCHED_IDLE]
         return False
 
-    with checking(12) as passwords:
-        check = asyncio.create_task(passwords.check("x", None))  # it takes a quarter of a second
+    with checking(14) as passwords:
+        check = asyncio.create_task(passwords.check("x", None))  # it takes about a second
         await eventually(only_what_is_left_over, every=0.001)
         assert not (await check).right
         [process] = hashing_processes()
@@ -168,6 +168,12 @@ hashing.main()
         timeout=30,
     ).stdout
     assert [json.loads(line)["right"] for line in told.splitlines()] == [True, False, True]
+
+
+@pytest.mark.parametrize(("rounds", "seconds"), [(4, 2), (12, 2), (13, 4), (16, 32)])
+def test_a_child_has_longer_for_what_costs_more(rounds: int, seconds: int) -> None:
+    """Otherwise what is dear would be begun in vain each time."""
+    assert patience(rounds) == seconds
 
 
 async def test_a_process_that_dies_is_replaced(passwords: Passwords) -> None:
