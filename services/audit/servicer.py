@@ -3,10 +3,8 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-from grpc.aio import ServicerContext
 from release_manager.audit.v1 import audit_pb2 as pb
 from release_manager.audit.v1 import audit_pb2_grpc
 
@@ -27,9 +25,8 @@ from services.audit.store.people import People
 from services.audit.store.queries import Filter
 from shared.errors import EntryRetired
 from shared.identity.actor import caller, current_call
+from shared.rpc.interceptors.around import Context
 from shared.rpc.permission import while_permitted
-
-Context = ServicerContext[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from typing import Any
 
 from google.protobuf.message import Message
-from grpc.aio import ServicerContext
 from release_manager.audit.v1 import notifications_pb2 as pb
 from release_manager.audit.v1 import notifications_pb2_grpc
 
@@ -13,9 +12,8 @@ from services.audit.notifying.notifying import Notifying
 from services.audit.notifying.webhooks import ListQuery
 from shared.identity.actor import caller, current_call
 from shared.outbox.repeats import memory_of
+from shared.rpc.interceptors.around import Context
 from shared.rpc.masks import changed_fields
-
-Context = ServicerContext[Any, Any]
 
 
 class NotificationServicer(notifications_pb2_grpc.NotificationServiceServicer):

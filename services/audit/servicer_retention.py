@@ -1,10 +1,8 @@
 """The RPCs of retention: convert, call, convert."""
 
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-from grpc.aio import ServicerContext
 from release_manager.audit.v1 import retention_pb2 as pb
 from release_manager.audit.v1 import retention_pb2_grpc
 
@@ -23,8 +21,7 @@ from shared.domain_error import FieldViolation
 from shared.errors import ValidationFailed
 from shared.identity.actor import caller, current_call
 from shared.paging import PageTokens
-
-Context = ServicerContext[Any, Any]
+from shared.rpc.interceptors.around import Context
 
 
 @dataclass(frozen=True, slots=True)

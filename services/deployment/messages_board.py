@@ -6,6 +6,7 @@ from uuid import UUID
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from services.deployment import messages_enums as enums
+from services.deployment.messages_ids import id_text
 from services.deployment.messages_times import moment, timestamp
 from services.deployment.operations.board import Board, BoardQuery, Cell, Moment
 from services.deployment.operations.difference import Difference, DifferenceQuery, Differences
@@ -147,9 +148,9 @@ def _difference(value: Difference, told: Moment) -> pb.EnvironmentDifference:
 def _side(service: str, state: PairState, told: Moment) -> pb.EnvironmentSide:
     live = state.runs
     return pb.EnvironmentSide(
-        live_release_id="" if live is None else str(live.release_id),
+        live_release_id=id_text(live and live.release_id),
         live_release="" if live is None else f"{service}@{live.version}",
-        live_deployment_id="" if live is None else str(live.id),
+        live_deployment_id=id_text(live and live.id),
         live_since=None if live is None else timestamp(live.completed_at),
         **_on_the_way(service, state, told),
     )

@@ -1,14 +1,13 @@
 """Between the messages of insights and the values of this service."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 from release_manager.deployment.v1 import insights_pb2 as pb
 
 from services.deployment.messages_enums import KIND
-from services.deployment.messages_times import moment, timestamp
+from services.deployment.messages_times import duration, moment, timestamp
 from services.deployment.operations.dora import Dora, DoraQuery
 from services.deployment.rules.dora import (
     DAY,
@@ -65,7 +64,7 @@ def _frequency(found: Dora, most: int) -> pb.DeploymentFrequency:
     count = len(figure.counted)
     return pb.DeploymentFrequency(
         deployments=count,
-        interval=_duration(over),
+        interval=duration(over),
         per_day=per(DAY, count, over, seen=found.seen),
         per_week=per(7 * DAY, count, over, seen=found.seen),
         days_with_deployment=figure.days,
@@ -175,7 +174,7 @@ def _evidence(counted: Sequence[Counted], most: int, more: Any) -> Iterable[pb.D
             environment=delivery.environment,
             kind=KIND[delivery.kind],
             ended_at=timestamp(delivery.ended_at),
-            duration=None if one.duration is None else _duration(one.duration),
+            duration=duration(one.duration),
             **more(one),
         )
 
@@ -191,16 +190,10 @@ def _excluded(
         )
 
 
-def _spread(figure: Figure) -> dict[str, Duration]:
+def _spread(figure: Figure) -> dict[str, Duration | None]:
     """Return what half and nine tenths of the measured do not exceed; nothing without any."""
     ranks = {
         "median": nearest_rank(figure.durations, 50),
         "p90": nearest_rank(figure.durations, 90),
     }
-    return {name: _duration(value) for name, value in ranks.items() if value is not None}
-
-
-def _duration(length: timedelta) -> Duration:
-    made = Duration()
-    made.FromTimedelta(length)
-    return made
+    return {name: duration(value) for name, value in ranks.items() if value is not None}

@@ -1,9 +1,7 @@
 """OutputService: what stages print, taken in and given back."""
 
 import asyncio
-from typing import Any
 
-from grpc.aio import ServicerContext
 from release_manager.deployment.v1 import output_pb2 as pb
 from release_manager.deployment.v1 import output_pb2_grpc
 
@@ -13,9 +11,8 @@ from services.deployment.operations.tailing import Part, Tailing
 from shared.db.engine import Database
 from shared.identity.actor import caller
 from shared.outbox.change import Changes
+from shared.rpc.interceptors.around import Context
 from shared.rpc.permission import while_permitted
-
-Context = ServicerContext[Any, Any]
 
 
 class OutputServicer(output_pb2_grpc.OutputServiceServicer):
