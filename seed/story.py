@@ -11,7 +11,7 @@ from typing import Any
 
 from seed.facts import Facts
 from seed.rows import Row, Rows, named, stamped
-from services.deployment.rules import approvals, gates, releases, rollback, stages
+from services.deployment.rules import approvals, deciding, gates, releases, rollback, stages
 from services.deployment.rules.approvals import Outcome
 from services.deployment.rules.lifecycle import (
     Action,
@@ -81,7 +81,7 @@ class Story:
         """Let a person approve, as the rules allow it at that moment."""
         facts = self._facts.approval_facts(deployment)
         who = facts.people[named(self.rows, "users", username=person)["id"]]
-        decision = approvals.decide(facts, who, Outcome.APPROVED, comment=comment, now=at)
+        decision = deciding.decide(facts, who, Outcome.APPROVED, comment=comment, now=at)
         if decision is None:
             message = f"{person} has approved this before"
             raise ValueError(message)

@@ -5,6 +5,7 @@ from uuid import UUID
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from services.deployment import messages_enums as enums
+from services.deployment.messages_overrides import of_deployment
 from services.deployment.messages_resources import blocker
 from services.deployment.messages_times import moment, timestamp
 from services.deployment.operations.asking import NewDeployment
@@ -51,7 +52,8 @@ def explained(value: Explained) -> pb.ExplainDeploymentResponse:
     return pb.ExplainDeploymentResponse(
         status=enums.STATUS[value.case.status],
         explanation=_explanation(value),
-        refusals=value.refusals,
+        refusals=value.against,
+        overrides=of_deployment(value.case.dossier),
     )
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 release_order = import_module("migrations.versions.012_release_order")
 # Kept by alembic itself.
 WITHOUT_MODEL = {"alembic_version"}
-# As the specification of the schema asks for, the index of the primary key not counted.
+# Indexes that each table needs at least, that of the primary key not counted.
 LEAST_INDEXES = {
     "teams": 2,
     "users": 3,

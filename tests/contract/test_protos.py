@@ -90,6 +90,18 @@ def test_every_change_says_what_happens_during_an_audit_backlog(method: MethodDe
     assert stated == (method in CHANGES)
 
 
+def test_who_has_to_decide_can_as_long_as_the_time_to_decide_goes_on() -> None:
+    """Waits for decisions end beyond the soft limit as before, but not beyond the hard one."""
+    deciding = {"ApproveDeployment", "RejectDeployment", "RevokeApproval"}
+    treated = {
+        method.name: method.GetOptions().Extensions[access_pb2.during_audit_backlog]
+        for method in CHANGES
+        if method.name in deciding
+    }
+
+    assert treated == dict.fromkeys(deciding, access_pb2.DURING_AUDIT_BACKLOG_CONTINUE)
+
+
 @pytest.mark.parametrize("method", CHANGES, ids=_called)
 def test_every_change_answers_with_its_audit_receipt(method: MethodDescriptor) -> None:
     receipt = method.output_type.fields_by_name.get("audit")

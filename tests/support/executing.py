@@ -59,8 +59,8 @@ def stage_report(
     )
 
 
-# Otherwise what is over would stand still, as when nobody could have reported.
-LOOKED = "WITH looked AS (UPDATE deadline_watch SET looked_at = now())"
+# Otherwise what is over would stand still, as when nobody could have reported or decided.
+LOOKED = "WITH looked AS (UPDATE deadline_watch SET looked_at = now(), stood_still_until = NULL)"
 
 
 async def pausing(world: World, place: str, **more: Any) -> None:
@@ -82,6 +82,16 @@ async def lease_is_over(world: World, deployment: str) -> None:
         deployment,
     )
     assert done == "UPDATE 1"
+
+
+async def overdue_since_all_were_away(world: World, deployment: str) -> None:
+    """Let the time of a lease be over while nobody has looked for long, as after an outage."""
+    await world.database.execute(
+        "WITH over AS (UPDATE deployment_leases SET expires_at = now() - interval '1 second'"
+        " WHERE deployment_id = $1)"
+        " UPDATE deadline_watch SET looked_at = now() - interval '1 hour'",
+        deployment,
+    )
 
 
 async def deadline_is_over(world: World, deployment: str) -> None:

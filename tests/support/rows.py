@@ -18,7 +18,7 @@ RECORDS = frozenset(
 NOTED = {
     "api_tokens": "- 'last_used_at' - 'updated_at'",
     "idempotency_records": "- 'touched_at' - 'updated_at'",
-    "deadline_watch": "- 'looked_at'",
+    "deadline_watch": "- 'looked_at' - 'stood_still_until'",
 }
 
 # For each table, how many rows it has and a sum of hashes of their contents.

@@ -37,7 +37,7 @@ class Deadlines:
 
     The clock is the database's. While the ledger lags so far that nothing may change, and after
     the database or all replicas were away, leases stand still: who could not report has not gone
-    away.
+    away. Waits for decisions, which nobody could give, have some time left afterwards.
     """
 
     def __init__(self, db: Database, delivery: Delivery) -> None:
@@ -62,7 +62,8 @@ class Deadlines:
             alone, now = (await tx.execute(mine)).one()
             if not alone:
                 return
-            if await leases.nobody_has_looked(tx) or self._is_behind():
+            stood_still = await leases.nobody_has_looked(tx) or self._is_behind()
+            if stood_still:
                 await leases.stand_still(tx, now)
                 # What somebody was changing just now stands still at the next look.
                 if any(one.kind is not Kind.WAIT for one in await due.by(tx, now + SOON, 1)):
@@ -71,7 +72,7 @@ class Deadlines:
                 for one in await due.by(tx, now, BATCH):
                     await self._end(one)
             # Last, so that this transaction writes nothing while the others are under way.
-            await leases.note_look(tx)
+            await leases.note_look(tx, stood_still=stood_still)
 
     def _is_behind(self) -> bool:
         """Say whether the ledger lags so far that nothing may change."""

@@ -6,8 +6,8 @@ from uuid import UUID
 from services.deployment.operations import examine, moves
 from services.deployment.operations.details import Depth, Detail, detail
 from services.deployment.operations.examine import Examined
-from services.deployment.rules import approvals, revoking
-from services.deployment.rules.approvals import ApprovalStatus, Decision, Outcome, Person
+from services.deployment.rules import approvals, deciding, revoking
+from services.deployment.rules.approvals import Decision, Outcome, Person
 from services.deployment.rules.lifecycle import Action, DeploymentStatus, advance
 from services.deployment.store import writing
 from shared.errors import IllegalTransition
@@ -89,10 +89,7 @@ async def expire_if_overdue(change: Change, deployment_id: UUID) -> None:
     if case.overdue:
         await expire(change, case)
         return
-    now = case.dossier.moment
-    again = approvals.valid_until(case.approval, now)
-    if case.approval_status is not ApprovalStatus.APPROVED:
-        again = case.decide_by
+    again = approvals.look_again(case.approval, case.dossier.moment)
     await writing.postpone_decision(change.tx, deployment_id, again)
 
 
@@ -103,7 +100,7 @@ async def _decide(change: Change, command: DecisionCommand, outcome: Outcome) ->
     if case is None:
         return await detail(change.tx, command.deployment_id, Depth.ALONE)
     person = case.approval.people.get(me.user_id) or _stranger(me)
-    decision = approvals.decide(
+    decision = deciding.decide(
         case.approval, person, outcome, comment=command.comment, now=case.dossier.moment
     )
     if decision is None:

@@ -163,7 +163,7 @@ async def possible_approvers(tx: AsyncConnection) -> dict[UUID, Person]:
             role=Role.from_stored(row[2]),
             active=row[3],
             kind=ActorKind(row[4]),
-            changed_at=row[5],
+            demoted_at=row[5],
         )
         for row in await dossiers.possible_approvers(tx, roles)
     }

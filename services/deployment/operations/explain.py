@@ -12,9 +12,10 @@ from services.deployment.operations.examine import Examined
 from services.deployment.rules import approvals, gates
 from services.deployment.rules.gates import GateAnswer
 from services.deployment.rules.lifecycle import DeploymentKind
-from services.deployment.store import dossiers
+from services.deployment.store import dossiers, leases
 from shared.db.engine import Database
 from shared.domain_error import DomainError
+from shared.errors import LeaseHeld
 from shared.identity.actor import Actor
 from shared.ids import new_id
 
@@ -24,11 +25,13 @@ class Explained:
     """A deployment, stored or not, with what stands against it besides its gates.
 
     `refusals` are sentences, `supersedes` the waiting deployments that end when it is requested.
+    `held` is the refusal while an executor other than the caller has claimed it.
     """
 
     case: Examined
     refusals: tuple[str, ...] = ()
     supersedes: Sequence[UUID] = ()
+    held: LeaseHeld | None = None
 
     @property
     def answers(self) -> tuple[GateAnswer, ...]:
@@ -38,7 +41,12 @@ class Explained:
     @property
     def may_start(self) -> bool:
         """Whether it could start now."""
-        return self.case.waits and not self.refusals and not self.case.blockers
+        return self.case.waits and not self.against and not self.case.blockers
+
+    @property
+    def against(self) -> tuple[str, ...]:
+        """What stands against a start besides the gates, one sentence each."""
+        return self.refusals if self.held is None else (*self.refusals, str(self.held))
 
     @property
     def refused(self) -> bool:
@@ -53,12 +61,19 @@ class Explained:
         return gates.earliest_start(self.case.gates, self.case.dossier.moment)
 
 
-async def deployment(db: Database, deployment_id: UUID) -> Explained:
-    """Explain a deployment; raises ResourceNotFound."""
+async def deployment(db: Database, deployment_id: UUID, actor: Actor) -> Explained:
+    """Explain a deployment to `actor`; raises ResourceNotFound."""
     async with db.snapshot() as tx:
         case = await examine.deployment(tx, deployment_id)
-        ending = endings.of(case) if case.waits else None
-        return Explained(case, () if ending is None else (ending.why,))
+        if not case.waits:
+            return Explained(case)
+        ending = endings.of(case)
+        lease = await leases.of(tx, deployment_id)
+        return Explained(
+            case,
+            () if ending is None else (ending.why,),
+            held=None if lease is None else lease.against(actor.user_id, case.dossier.moment),
+        )
 
 
 async def request(

@@ -62,6 +62,7 @@ def approval_facts(dossier: Dossier, people: Mapping[UUID, Person]) -> ApprovalF
         ),
         exempt=dossier.kind == DeploymentKind.ROLLBACK,
         overrides=tuple(_override(row) for row in dossier.overrides),
+        stood_still_until=dossier.stood_still_until,
     )
 
 
@@ -115,7 +116,7 @@ def gate_facts(
             kind=DeploymentKind(dossier.kind),
         ),
         locks=tuple(_lock(row) for row in dossier.locks or ()),
-        overridden=frozenset(Gate(row["gate"]) for row in dossier.overrides),
+        overridden=_overridden(dossier),
     )
 
 
@@ -170,7 +171,7 @@ def _approver(row: Mapping[str, Any]) -> Person:
         active=row["active"],
         kind=ActorKind(row["kind"]),
         username=row["username"],
-        changed_at=_time(row["changed_at"]),
+        demoted_at=_time(row["demoted_at"]),
     )
 
 
@@ -193,6 +194,12 @@ def _override(row: Mapping[str, Any]) -> Override:
         given_at=datetime.fromisoformat(row["created_at"]),
         authors=frozenset(UUID(author) for author in row["authors"]),
     )
+
+
+def _overridden(dossier: Dossier) -> frozenset[Gate]:
+    """Return the gates of the deployment that are overridden; what its request asked is not one."""
+    given = {row["gate"] for row in dossier.overrides}
+    return frozenset(gate for gate in Gate if gate in given)
 
 
 def _lock(row: Mapping[str, Any]) -> Lock:

@@ -6,23 +6,24 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-from services.deployment.operations import decide, examine, moves
+from services.deployment.operations import acting, decide, examine, moves
 from services.deployment.operations.examine import Examined
 from services.deployment.rules import approvals
 from services.deployment.rules.lifecycle import DeploymentStatus
-from services.deployment.rules.overrides import NewOverride, check_each_once
+from services.deployment.rules.overrides import NewOverride, check_wanted
 from services.deployment.store import children, override_rows, references, writing
 from services.deployment.store.override_rows import OverrideFilter, OverrideRow
 from shared.db.engine import Database
 from shared.db.keyset import Page, PageRequest
 from shared.errors import IllegalTransition, ResourceNotFound, RoleRequired
-from shared.identity.actor import Actor, Role
+from shared.identity.actor import Role
 from shared.ids import new_id
 from shared.outbox.change import Change
 from shared.outbox.events import Event
 
 _TICK: Final = timedelta(microseconds=1)
 _VERB: Final = "override"
+_ACTION: Final = "override a gate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +41,17 @@ class OverridesQuery:
 async def give(change: Change, deployment_id: UUID, command: NewOverride) -> OverrideRow | None:
     """Let a waiting deployment past a gate; a gate that is overridden already stays as it is.
 
-    Raises ResourceNotFound, IllegalTransition for one that does not wait, and NotEnoughApprovers
-    when nobody could confirm the override. None when the change is refused because the deployment
-    turns out to have expired.
+    Raises ValidationFailed, ResourceNotFound, RoleRequired, NotPermitted, IllegalTransition for one
+    that does not wait, and NotEnoughApprovers when nobody could confirm the override. None when the
+    change is refused because the deployment turns out to have expired.
     """
+    check_wanted([command.gate], "gate")
     pair = await moves.hold(change, deployment_id)
     known = await override_rows.find(change.tx, deployment_id, command.gate)
     if known is not None:
         return known
-    await moves.hold_gates(change, pair, deployment_id)
+    await moves.hold_gates(change, pair, deployment_id, [change.actor.user_id])
+    await check_author(change)
     case = await examine.deployment(change.tx, deployment_id)
     if not case.waits:
         raise _too_late(case, case.status)
@@ -75,11 +78,11 @@ async def give(change: Change, deployment_id: UUID, command: NewOverride) -> Ove
     return made
 
 
-def check_wanted(actor: Actor, wanted: Sequence[NewOverride]) -> None:
-    """Raise RoleRequired or ValidationFailed when a request may not override what it wants to."""
-    if wanted and actor.role < Role.LEAD:
-        raise RoleRequired(required=Role.LEAD.stored, role=actor.role.stored)
-    check_each_once([one.gate for one in wanted])
+async def check_author(change: Change) -> None:
+    """Hold the account that overrides; raises RoleRequired or NotPermitted if it may not."""
+    role = await acting.role(change.tx, change.actor, _ACTION, hold=True)
+    if role < Role.LEAD:
+        raise RoleRequired(required=Role.LEAD.stored, role=role.stored)
 
 
 async def add(

@@ -5,13 +5,15 @@ ExecuteRollback holds what it reads and carries the plan out, PlanRollback only 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.deployment.operations import examine, facts
+from services.deployment.operations import acting, examine, facts
 from services.deployment.rules.gates import GateAnswer
+from services.deployment.rules.history import slot_holder
 from services.deployment.rules.lifecycle import DeploymentKind, DeploymentStatus, advance
 from services.deployment.rules.rollback import Plan, plan
 from services.deployment.rules.targets import Place, Wish
@@ -22,6 +24,8 @@ from shared.db.engine import Database
 from shared.errors import ResourceArchived, ResourceNotFound
 from shared.identity.actor import Actor
 from shared.ids import new_id
+
+_ACTION: Final = "roll back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,18 @@ class RollBack:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is known of a pair: its deployments, and their releases."""
+    """What is known of a pair at a moment: its deployments, and their releases.
+
+    `target` is the release that the rollback names, if it names one.
+    """
 
     service_id: UUID
     environment_id: UUID
+    moment: datetime
     rows: Mapping[UUID, HistoryRow]
     releases: Mapping[UUID, ReleaseRow]
     place: Place
+    target: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,31 +65,15 @@ class Planned:
     blockers: tuple[GateAnswer, ...]
 
 
-async def wish(tx: AsyncConnection, command: RollBack, actor: Actor) -> Wish:
-    """Return what is asked for, and by whom; raises ResourceNotFound for an unknown target."""
+async def read(tx: AsyncConnection, command: RollBack, pair: Pair, *, hold: bool) -> History:
+    """Read the pair, every release that could be chosen or blamed, and the environment.
+
+    With `hold` the transaction keeps them. Raises ResourceNotFound for an unknown target, and
+    ResourceArchived.
+    """
     target = None
     if command.target_release:
         target = (await references.release(tx, command.target_release)).id
-    return Wish(
-        subject=command.deployment_id,
-        role=actor.role,
-        target_release=target,
-        preempt=command.preempt,
-        cross_irreversible=command.cross_irreversible,
-    )
-
-
-async def knowing_the_holder(tx: AsyncConnection, wanted: Wish, pair: Pair) -> Wish:
-    """Return the wish with what decides how the holder of the slot stops."""
-    claimed = await leases.holder_is_claimed(tx, pair.service_id, pair.environment_id, pair.moment)
-    return replace(wanted, holder_claimed=claimed)
-
-
-async def read(tx: AsyncConnection, pair: Pair, target: UUID | None, *, hold: bool) -> History:
-    """Read the pair, every release that could be chosen or blamed, and the environment.
-
-    With `hold` the transaction keeps them. Raises ResourceArchived.
-    """
     service = await locks.service(tx, pair.service_id, hold=hold)
     if service.archived:
         raise ResourceArchived(resource_type="service", resource=service.name)
@@ -102,9 +95,33 @@ async def read(tx: AsyncConnection, pair: Pair, target: UUID | None, *, hold: bo
     return History(
         service_id=pair.service_id,
         environment_id=pair.environment_id,
+        moment=pair.moment,
         rows={row.id: row for row in rows},
         releases=known,
         place=place,
+        target=target,
+    )
+
+
+async def wish(
+    tx: AsyncConnection, command: RollBack, history: History, actor: Actor, *, hold: bool
+) -> Wish:
+    """Return what is asked for, by whom, and whether whoever holds the slot must be asked to stop.
+
+    With `hold` the transaction keeps the lease and the account, which come after all that `read`
+    holds. Raises NotPermitted for an account that is not active any more.
+    """
+    holder = slot_holder(history.place.history)
+    lease = None
+    if holder is not None:
+        lease = await (leases.held if hold else leases.of)(tx, holder.id)
+    return Wish(
+        subject=command.deployment_id,
+        role=await acting.role(tx, actor, _ACTION, hold=hold),
+        target_release=history.target,
+        preempt=command.preempt,
+        holder_claimed=lease is not None and not lease.is_over(history.moment),
+        cross_irreversible=command.cross_irreversible,
     )
 
 
@@ -127,12 +144,11 @@ def carrier(history: History, planned: Plan, carrier_id: UUID, actor: Actor) -> 
 async def look(db: Database, command: RollBack, actor: Actor) -> Planned:
     """Plan a rollback and change nothing; raises what `roll_back.execute` would."""
     async with db.snapshot() as tx:
-        wanted = await wish(tx, command, actor)
         pair = await locks.pair_of(tx, command.deployment_id)
         if pair is None:
             raise ResourceNotFound(resource_type="deployment", resource=command.deployment_id)
-        wanted = await knowing_the_holder(tx, wanted, pair)
-        history = await read(tx, pair, wanted.target_release, hold=False)
+        history = await read(tx, command, pair, hold=False)
+        wanted = await wish(tx, command, history, actor, hold=False)
         planned = plan(history.place, wanted, pair.moment)
         new = carrier(history, planned, new_id(), actor)
         dossier = await dossiers.proposed(tx, {**new, "deployed_at": pair.moment})

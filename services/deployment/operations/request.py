@@ -11,6 +11,7 @@ from services.deployment.operations.superseding import supersede_waiting
 from services.deployment.rules import approvals, gates, releases
 from services.deployment.rules.approvals import Person
 from services.deployment.rules.lifecycle import DeploymentKind, DeploymentStatus
+from services.deployment.rules.overrides import check_wanted
 from services.deployment.rules.releases import ReleaseAction, ReleaseStatus
 from services.deployment.rules.stages import PIPELINE, pipeline_of
 from services.deployment.store import children, references, writing
@@ -34,8 +35,10 @@ async def promote(change: Change, command: NewDeployment) -> Detail:
 
 async def _request(change: Change, command: NewDeployment, kind: DeploymentKind) -> Detail:
     promotes = kind is DeploymentKind.PROMOTE
-    overrides.check_wanted(change.actor, command.overrides)
+    check_wanted([one.gate for one in command.overrides])
     asked = await asking.read(change.tx, command, hold=True, to_change=promotes)
+    if command.overrides:
+        await overrides.check_author(change)
     people = await references.people(change.tx, command.approvers)
     change.now = asked.moment
     for refusal in asking.refusals(asked):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from services.deployment.operations import moves, planning
+from services.deployment.operations import moves, overrides, planning
 from services.deployment.operations.details import Depth, Detail, detail
 from services.deployment.operations.planning import History, RollBack
 from services.deployment.rules import releases
@@ -13,6 +13,7 @@ from services.deployment.rules.lifecycle import (
     DeploymentStatus,
     advance,
 )
+from services.deployment.rules.overrides import NewOverride, OverridableGate
 from services.deployment.rules.releases import ReleaseAction, ReleaseStatus
 from services.deployment.rules.rollback import Plan, plan
 from services.deployment.rules.stages import pipeline_of
@@ -33,15 +34,14 @@ class RolledBack:
 
 async def execute(change: Change, command: RollBack) -> RolledBack:
     """Roll a deployment back: everything that follows at once, and the deployment that does it."""
-    wish = await planning.wish(change.tx, command, change.actor)
     held = await moves.hold(change, command.deployment_id)
-    wish = await planning.knowing_the_holder(change.tx, wish, held)
-    pair = await planning.read(change.tx, held, wish.target_release, hold=True)
+    pair = await planning.read(change.tx, command, held, hold=True)
     moves.check_etag(pair.rows[command.deployment_id], command.etag)
+    wish = await planning.wish(change.tx, command, pair, change.actor, hold=True)
     planned = plan(pair.place, wish, change.now)
     carrier_id, rollback_id = new_id(), new_id()
     await _make_room(change, pair, planned, carrier_id)
-    await _add_carrier(change, pair, planned, carrier_id)
+    await _add_carrier(change, pair, planned, carrier_id, command.reason)
     await writing.add_rollback(
         change.tx,
         change.now,
@@ -79,12 +79,20 @@ async def _make_room(change: Change, pair: History, planned: Plan, carrier_id: U
     )
 
 
-async def _add_carrier(change: Change, pair: History, planned: Plan, carrier_id: UUID) -> None:
-    """Insert the deployment that goes back. It counts as the latest that touched, from now on."""
+async def _add_carrier(
+    change: Change, pair: History, planned: Plan, carrier_id: UUID, reason: str
+) -> None:
+    """Insert the deployment that goes back. It counts as the latest that touched, from now on.
+
+    That it crosses what is irreversible is an override, as one of a gate is.
+    """
     new = planning.carrier(pair, planned, carrier_id, change.actor)
     await writing.add_deployment(change.tx, change.now, touched_at=change.now, **new)
     stages = [(stage.name, stage.status) for stage in pipeline_of(DeploymentKind.ROLLBACK)]
     await writing.add_stages(change.tx, carrier_id, stages, change.now)
+    if planned.crosses:
+        crossing = NewOverride(OverridableGate.IRREVERSIBLE, reason)
+        await overrides.add(change, carrier_id, [crossing])
 
 
 async def _undo(
@@ -138,6 +146,7 @@ def _record_carrier(change: Change, carrier: Detail, planned: Plan, reason: str)
         "from_release": f"{dossier.service}@{planned.subject.version}",
         "unproven": planned.unproven,
         "crosses_irreversible": planned.crosses,
+        "overrides": [override["gate"] for override in dossier.overrides],
         "stages": [stage.name for stage in carrier.stages if stage.status == "pending"],
         "requesters": dossier.requesters,
     }

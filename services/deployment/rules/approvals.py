@@ -7,21 +7,18 @@ is void from then on and may be given again.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from services.deployment.rules.overrides import Override
 from services.deployment.rules.policy import Policy
-from shared.domain_error import FieldViolation
-from shared.errors import (
-    DecisionExists,
-    IllegalTransition,
-    NotEnoughApprovers,
-    NotPermitted,
-    ValidationFailed,
-)
+from shared.errors import NotEnoughApprovers
 from shared.identity.actor import ActorKind, Role
+
+AFTER_STANDSTILL: Final = timedelta(hours=1)
+"""How long people have at least to decide once they can again, unless they never have so long."""
 
 
 class Outcome(StrEnum):
@@ -61,14 +58,14 @@ class Void(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A user as the rules see one. `changed_at` is when role or active state last changed."""
+    """A user as the rules see one. `demoted_at` is when they lost a role or ceased to be active."""
 
     id: UUID
     role: Role
     active: bool = True
     kind: ActorKind = ActorKind.PERSON
     username: str = ""
-    changed_at: datetime | None = None
+    demoted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,8 @@ class ApprovalFacts:
 
     `requester` and `authors` are everybody behind the request and behind the release. `people`
     holds at least all approvers; for the eligible ones, all users. `exempt` marks a rollback.
-    `overrides` are those of the deployment in the order in which they were given.
+    `overrides` are those of the deployment in the order in which they were given. Until
+    `stood_still_until` nobody could decide; the deployment has waited beyond that moment.
     """
 
     deployment: str
@@ -108,6 +106,7 @@ class ApprovalFacts:
     decisions: tuple[Decision, ...] = field(default=())
     exempt: bool = False
     overrides: tuple[Override, ...] = ()
+    stood_still_until: datetime | None = None
 
     @property
     def required(self) -> int:
@@ -162,8 +161,8 @@ def void(decision: Decision, facts: ApprovalFacts) -> tuple[Void, datetime] | No
         ends.append((Void.VALIDITY_ENDED, given))
     person = facts.people.get(decision.approver_id)
     if person is None or may_decide(person, facts) is not None:
-        changed = person.changed_at if person is not None else None
-        ends.append((Void.APPROVER_UNQUALIFIED, changed or given))
+        demoted = person.demoted_at if person is not None else None
+        ends.append((Void.APPROVER_UNQUALIFIED, demoted or given))
     return min(ends, key=lambda end: end[1], default=None)
 
 
@@ -188,8 +187,8 @@ def satisfied(facts: ApprovalFacts, at: datetime) -> bool:
 def lead_missing(facts: ApprovalFacts, at: datetime) -> bool:
     """Tell whether a lead or admin must be among the approvers and none is, at `at`.
 
-    Such an approver decided as a lead or admin and still is one. For each override it must be one
-    who has no part in it.
+    Such an approver decided as a lead or admin and is one at that moment. For each override it must
+    be one who has no part in it.
     """
     return bool(_leads_wanted(facts, at))
 
@@ -215,18 +214,19 @@ def decide_by(facts: ApprovalFacts, now: datetime) -> datetime | None:
     """Return when the wait for decisions ends; None if none are required or nothing bounds it.
 
     The clock starts with the request, or with the policy or the last override when these are
-    newer, and anew whenever a decision becomes void. Once it has run out without the approvals of
-    that moment, nothing else starts it again.
+    newer, and anew whenever a decision becomes void or is that of a lead no more. Once it has run
+    out without the approvals of that moment, nothing else starts it again.
     """
     within = facts.policy.decide_within
     if facts.required == 0 or within is None:
         return None
-    ends = (void(decision, facts) for decision in _given(facts))
-    restarts = sorted(end[1] for end in ends if end is not None and end[1] <= now)
+    restarts = sorted(moment for moment in _losses(facts) if moment <= now)
     since = facts.policy.since
     begun = facts.requested_at if since is None else max(facts.requested_at, since)
     begun = max([begun, *(override.given_at for override in facts.overrides)])
     deadline = begun + within
+    if facts.stood_still_until is not None:
+        deadline = max(deadline, facts.stood_still_until + min(within, AFTER_STANDSTILL))
     for moment in restarts:
         if moment >= deadline and not satisfied(facts, deadline):
             break
@@ -241,6 +241,19 @@ def valid_until(facts: ApprovalFacts, now: datetime) -> datetime | None:
     ends = (void(decision, facts) for decision in counted(facts, now))
     moments = sorted(end[1] for end in ends if end is not None)
     return next((moment for moment in moments if not satisfied(facts, moment)), None)
+
+
+def look_again(facts: ApprovalFacts, now: datetime) -> datetime | None:
+    """Return when at the latest to look again whether the time to decide has passed.
+
+    None if nothing bounds it. An approval that is enough can end at any moment, also unforeseen;
+    the clock starts anew then, so whoever looks once in the time to decide misses nothing.
+    """
+    within = facts.policy.decide_within
+    if within is None or facts.required == 0 or not satisfied(facts, now):
+        return decide_by(facts, now)
+    ends = valid_until(facts, now)
+    return now + within if ends is None else min(ends, now + within)
 
 
 def eligible(facts: ApprovalFacts) -> tuple[Person, ...]:
@@ -280,45 +293,29 @@ def can_still_approve(facts: ApprovalFacts, now: datetime) -> tuple[Person, ...]
     return tuple(person for person in eligible(facts) if person.id not in decided and helps(person))
 
 
-def decide(
-    facts: ApprovalFacts, person: Person, outcome: Outcome, *, comment: str, now: datetime
-) -> Decision | None:
-    """Return the decision that `person` gives now, bound to what is true now.
-
-    None if they approve and their earlier approval still counts. Raises ValidationFailed for a
-    rejection without a comment, IllegalTransition if nothing is to be decided (any more),
-    NotPermitted, or DecisionExists for a rejection by somebody whose approval counts.
-    """
-    verb = "approve" if outcome is Outcome.APPROVED else "reject"
-    if outcome is Outcome.REJECTED and not comment.strip():
-        why = "a rejection needs a comment that says what must change"
-        raise ValidationFailed(count=1, first=why, fields=(FieldViolation("comment", why),))
-    current = status(facts, now)
-    if current not in (ApprovalStatus.PENDING, ApprovalStatus.APPROVED):
-        raise IllegalTransition(
-            subject="The approval", status=current, action=verb, allowed="nothing"
-        )
-    refusal = may_decide(person, facts)
-    if refusal is not None:
-        raise NotPermitted(action=verb, because=refusal)
-    if any(decision.approver_id == person.id for decision in counted(facts, now)):
-        if outcome is Outcome.APPROVED:
-            return None
-        raise DecisionExists(decision=Outcome.APPROVED, deployment=facts.deployment)
-    return Decision(
-        approver_id=person.id,
-        role=person.role,
-        outcome=outcome,
-        decided_at=now,
-        digest=facts.digest,
-        policy_version=facts.policy.version,
-        overrides_version=facts.overrides_version,
-    )
-
-
 def _given(facts: ApprovalFacts) -> Iterable[Decision]:
     given = (Outcome.APPROVED, Outcome.REVOKED, Outcome.EXPIRED)
     return (decision for decision in facts.decisions if decision.outcome in given)
+
+
+def _not_as_lead(decision: Decision, facts: ApprovalFacts) -> datetime | None:
+    """Return since when an approval is not that of a lead or admin; None if it is."""
+    person = facts.people.get(decision.approver_id)
+    if person is None or decision.role < Role.LEAD:
+        return decision.decided_at
+    return None if person.role >= Role.LEAD else person.demoted_at or decision.decided_at
+
+
+def _losses(facts: ApprovalFacts) -> Iterable[datetime]:
+    """Return when approvals that had counted ceased to, or to do so as that of a lead."""
+    for decision in _given(facts):
+        ended, demoted = void(decision, facts), _not_as_lead(decision, facts)
+        if ended is not None:
+            yield ended[1]
+        if demoted is None or demoted <= decision.decided_at or not facts.policy.lead_required:
+            continue
+        if ended is None or demoted < ended[1]:
+            yield demoted
 
 
 def _excluded_leads(facts: ApprovalFacts) -> tuple[frozenset[UUID], ...]:
@@ -333,6 +330,6 @@ def _leads_wanted(facts: ApprovalFacts, at: datetime) -> list[frozenset[UUID]]:
     leads = {
         decision.approver_id
         for decision in counted(facts, at)
-        if min(decision.role, facts.people[decision.approver_id].role) >= Role.LEAD
+        if (ended := _not_as_lead(decision, facts)) is None or at < ended
     }
     return [excluded for excluded in _excluded_leads(facts) if not leads - excluded]

@@ -32,7 +32,7 @@ class PairState(NamedTuple):
     `live` is the newest completed deployment; `probable` is the one whose release probably runs,
     which differs while a rollback is under way or after a failure. `target` is the rollback that
     is under way or did not succeed. `waiting` is every other pending deployment, oldest first.
-    `last_failure` is what ended without success last, also when it was rolled back since.
+    `last_failure` is what failed last, also when it was rolled back since.
     """
 
     health: Health

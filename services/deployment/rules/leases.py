@@ -47,6 +47,10 @@ class Lease:
             deployment=self.deployment_id, executor=self.executor, holder=self.holder, until=until
         )
 
+    def against(self, account: UUID, now: datetime) -> LeaseHeld | None:
+        """Return the refusal of what `account` wants to do, None if it holds the lease itself."""
+        return None if self.is_over(now) or account == self.holder_id else self.held
+
 
 def check_claimable(
     deployment_id: UUID,

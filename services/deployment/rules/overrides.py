@@ -1,6 +1,6 @@
 """Overrides: which gates a deployment can be let past, and what is known of one that was."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -11,10 +11,11 @@ from shared.errors import ValidationFailed
 
 
 class OverridableGate(StrEnum):
-    """The gates that a lead may open; the values are the stored spelling and that of the gates.
+    """What a lead may open; the values are the stored spelling and that of the gates.
 
     Never the release, which is unfit, nor the slot, which is taken, nor the approval, which would
-    leave nobody to confirm the override.
+    leave nobody to confirm the override. `IRREVERSIBLE` is no gate of what waits: it is asked when
+    a rollback is requested, and overridden by that request.
     """
 
     PROMOTION_ORDER = "promotion_order"
@@ -23,6 +24,7 @@ class OverridableGate(StrEnum):
     FREEZE = "freeze"
     LOCK = "lock"
     QUEUE = "queue"
+    IRREVERSIBLE = "irreversible"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,19 @@ class Override:
     authors: frozenset[UUID]
 
 
-def check_each_once(gates: Collection[OverridableGate]) -> None:
-    """Raise ValidationFailed when a gate is to be overridden twice by one request."""
+def check_wanted(gates: Collection[OverridableGate], field: str = "overrides") -> None:
+    """Raise ValidationFailed for what only a rollback overrides, and a gate that is named twice.
+
+    `field` is where the request names them.
+    """
+    for why in _refusals(gates):
+        violation = FieldViolation(field, why)
+        raise ValidationFailed(count=1, first=f"{field}: {why}", fields=(violation,))
+
+
+def _refusals(gates: Collection[OverridableGate]) -> Iterator[str]:
+    if OverridableGate.IRREVERSIBLE in gates:
+        yield "only ExecuteRollback crosses an irreversible release, with cross_irreversible"
     for gate in OverridableGate:
         if list(gates).count(gate) > 1:
-            why = f"the gate {gate} is named more than once"
-            violation = FieldViolation("overrides", why)
-            raise ValidationFailed(count=1, first=f"overrides: {why}", fields=(violation,))
+            yield f"the gate {gate} is named more than once"

@@ -25,7 +25,7 @@ class ExplainingRpcs(Rpcs):
         self, request: pb.ExplainDeploymentRequest, _: Context
     ) -> pb.ExplainDeploymentResponse:
         """Say what holds a deployment back."""
-        found = await explain.deployment(self._db, UUID(request.deployment))
+        found = await explain.deployment(self._db, UUID(request.deployment), caller())
         return messages.explained(found)
 
     async def ExplainPromotion(

@@ -13,7 +13,8 @@ Locks are taken in one order everywhere, so that no two changes can wait for one
    whoever publishes the next one, or makes or releases a lock there. A lock that is about more
    than one environment takes all of them, in the order of their ids, and so does whoever makes or
    changes a freeze window, before the window itself;
-6. people who decide or have decided, FOR SHARE, in the order of their ids;
+6. people who decide or have decided, and who override a gate or roll back, FOR SHARE, in the
+   order of their ids;
 7. deployments, by the guarded updates themselves.
 
 What else a start depends on is read without a lock, since no change of it can make the start wrong

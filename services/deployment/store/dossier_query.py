@@ -6,12 +6,13 @@ an alias with its columns, so both are read in the same way.
 
 from typing import Any
 
-from sqlalchemy import ScalarSelect, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, case, func, or_, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import aliased
 
 from services.deployment.store import lock_rows, override_rows
 from services.deployment.store.gate_queries import needs, others_wait, outdated_by, predecessors
+from services.deployment.store.leases import STOOD_STILL_UNTIL
 from services.deployment.store.locks import marked_bad
 from shared.db.models.catalog import Environment, Release, Service
 from shared.db.models.deployment import Approval, Deployment, EnvironmentPolicy, ReleaseMark
@@ -31,7 +32,7 @@ def _approvals(subject: Subject) -> ScalarSelect[Any]:
         *("overrides_version", Approval.overrides_version),
         *("created_at", Approval.created_at, "updated_at", Approval.updated_at),
         *("approver_id", approver.id, "username", approver.username, "role", approver.role),
-        *("active", approver.active, "kind", approver.kind, "changed_at", approver.updated_at),
+        *("active", approver.active, "kind", approver.kind, "demoted_at", approver.demoted_at),
     )
     return (
         select(
@@ -137,7 +138,7 @@ def _policy_version(subject: Subject) -> Any:  # noqa: ANN401  (a version, NULL 
 def query(subject: Subject) -> Select[*tuple[Any, ...]]:
     """Return the query for what a dossier has of each `subject`, to be narrowed by conditions."""
 
-    def while_waiting(facts: ScalarSelect[Any]) -> Any:  # noqa: ANN401  (JSON)
+    def while_waiting(facts: ColumnElement[Any]) -> Any:  # noqa: ANN401  (JSON)
         return case((subject.status == "pending", facts))
 
     own = [getattr(subject, column.name) for column in Deployment.__table__.columns]
@@ -168,6 +169,7 @@ def query(subject: Subject) -> Select[*tuple[Any, ...]]:
             while_waiting(needs(subject)).label("needs"),
             while_waiting(others_wait(subject)).label("others_wait"),
             while_waiting(outdated_by(subject)).label("outdated_by"),
+            while_waiting(STOOD_STILL_UNTIL).label("stood_still_until"),
             func.clock_timestamp().label("moment"),
         )
         .select_from(subject)

@@ -31,11 +31,10 @@ class Dossier:
 
     The policy is the current one as long as it is pending, then that of the moment it stopped
     being so; `policy` is None for the default of the type. `live`, `occupant`, `predecessors`,
-    `needs`, `others_wait` (requested before it), `outdated_by` and `locks` are None unless it is
-    pending. `approvals` are all its rows with their people, oldest
-    first, and `overrides` its overrides, too; `lease` is None unless somebody has claimed it. JSON
-    has times as text. `moment` is the database's
-    time of the query.
+    `needs`, `others_wait` (requested before it), `outdated_by`, `locks` and `stood_still_until`
+    (when nobody could decide last) are None unless it is pending. `approvals` are all its rows with
+    their people, oldest first, and `overrides` its overrides, too; `lease` is None unless somebody
+    has claimed it. JSON has times as text. `moment` is the database's time of the query.
     """
 
     id: UUID
@@ -90,6 +89,7 @@ class Dossier:
     locks: Sequence[Json] | None
     overrides: Sequence[Json]
     lease: Json | None
+    stood_still_until: datetime | None
     moment: datetime
 
 
@@ -200,10 +200,10 @@ def position(dossier: Dossier) -> Position:
 
 async def possible_approvers(
     tx: AsyncConnection, roles: Collection[str]
-) -> Sequence[Row[UUID, str, str, bool, str, datetime]]:
-    """Return the active people with one of `roles`: id, name, role, active, kind, last change."""
+) -> Sequence[Row[UUID, str, str, bool, str, datetime | None]]:
+    """Return the active people with one of `roles`: id, name, role, active, kind, last demotion."""
     statement = select(
-        User.id, User.username, User.role, User.active, User.kind, User.updated_at
+        User.id, User.username, User.role, User.active, User.kind, User.demoted_at
     ).where(User.kind == "person", User.active, User.role.in_(roles))
     return (await tx.execute(statement)).all()
 

@@ -25,6 +25,10 @@ _NOW: Final = func.clock_timestamp()
 _LENGTH: Final = func.make_interval(0, 0, 0, 0, 0, 0, DeploymentLease.duration_seconds)
 _LOOKED: Final = select(DeadlineWatch.looked_at).scalar_subquery()
 _AWAY: Final = func.coalesce(_NOW - _LOOKED > AWAY, True)
+# When nobody could report or decide last; as long as nobody looks again, that is now.
+STOOD_STILL_UNTIL: Final[ColumnElement[datetime | None]] = case(
+    (_AWAY, _NOW), else_=select(DeadlineWatch.stood_still_until).scalar_subquery()
+)
 # Until somebody looks again, which makes all leases stand still, none is over.
 _ENDS: Final = case(
     (_AWAY, func.greatest(DeploymentLease.expires_at, _NOW + _LENGTH)),
@@ -71,23 +75,6 @@ async def _lease(tx: AsyncConnection, query: Select[*tuple[Any, ...]]) -> Lease 
         claimed_at=row[6],
         expires_at=row[7],
     )
-
-
-async def holder_is_claimed(
-    tx: AsyncConnection, service_id: UUID, environment_id: UUID, now: datetime
-) -> bool:
-    """Say whether an executor drives what holds the slot of a pair."""
-    query = (
-        select(DeploymentLease.id)
-        .join(Deployment, Deployment.id == DeploymentLease.deployment_id)
-        .where(
-            Deployment.service_id == service_id,
-            Deployment.environment_id == environment_id,
-            Deployment.status.in_(RUNNING),
-            DeploymentLease.expires_at > now,
-        )
-    )
-    return (await tx.execute(query)).one_or_none() is not None
 
 
 async def add(tx: AsyncConnection, lease: Lease) -> None:
@@ -142,10 +129,11 @@ async def nobody_has_looked(tx: AsyncConnection) -> bool:
     return bool(await tx.scalar(select(_AWAY)))
 
 
-async def note_look(tx: AsyncConnection) -> None:
-    """Store that this replica has looked now for what is due."""
-    looked = insert(DeadlineWatch).values(id=1, looked_at=_NOW)
-    again = {"looked_at": looked.excluded.looked_at}
+async def note_look(tx: AsyncConnection, *, stood_still: bool) -> None:
+    """Store that this replica has looked for what is due, and whether all stood still until now."""
+    seen = {"looked_at": _NOW, **({"stood_still_until": _NOW} if stood_still else {})}
+    looked = insert(DeadlineWatch).values(id=1, **seen)
+    again = {name: looked.excluded[name] for name in seen}
     await tx.execute(looked.on_conflict_do_update(index_elements=["id"], set_=again))
 
 

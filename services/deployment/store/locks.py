@@ -276,6 +276,17 @@ async def _with_policy(tx: AsyncConnection, found: EnvironmentRow) -> Environmen
     return replace(found, policy=policy, policy_since=since)
 
 
+async def active_role(tx: AsyncConnection, user_id: UUID, *, hold: bool) -> str | None:
+    """Return the role of an account, which the transaction keeps if it shall `hold` it.
+
+    None of an account that is not active.
+    """
+    statement = select(User.role).where(User.id == user_id, User.active)
+    if hold:
+        statement = statement.with_for_update(read=True)
+    return (await tx.execute(statement)).scalar_one_or_none()
+
+
 async def hold_people(
     tx: AsyncConnection, deployment_id: UUID, others: Collection[UUID] = ()
 ) -> None:

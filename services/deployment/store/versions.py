@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shared.db.models.deployment import Deployment, EnvironmentPolicy, ReleaseMark
 from shared.db.models.restrictions import FreezeWindow, GateOverride, Lock
 
-_RECORDED = {
+RECORDED = {
     "deployment": select(Deployment.id, Deployment.row_version).where(Deployment.row_version > 0),
     "policy": select(EnvironmentPolicy.environment_id, func.max(EnvironmentPolicy.row_version))
     .where(EnvironmentPolicy.row_version > 0)
@@ -28,7 +28,7 @@ _RECORDED = {
 
 async def versions(tx: AsyncConnection) -> AsyncIterator[tuple[str, int]]:
     """Yield `kind:id` and version of each aggregate that has entries; seeds are version 0."""
-    for kind, query in _RECORDED.items():
+    for kind, query in RECORDED.items():
         async with tx.stream(query) as rows:
             async for row_id, version in rows:
                 yield f"{kind}:{row_id}", version

@@ -132,7 +132,7 @@ class Environment(Archivable, Schema):
 class Release(Archivable, Schema):
     """A version of a service, which `version_key` sorts by SemVer.
 
-    `authors` are all people behind its creation and publication.
+    `authors` are all people behind its creation, its publication, and what it is made of.
     """
 
     __tablename__ = "releases"

@@ -50,7 +50,10 @@ class DeploymentLease(Row, Schema):
 
 
 class DeadlineWatch(Schema):
-    """The one row that says when a replica looked last for what is due."""
+    """The one row that says when a replica looked last for what is due.
+
+    `stood_still_until` is when a look found last that nobody could report or decide.
+    """
 
     __tablename__ = "deadline_watch"
     __table_args__ = (
@@ -60,6 +63,7 @@ class DeadlineWatch(Schema):
 
     id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, server_default=text("1"))
     looked_at: Mapped[datetime]
+    stood_still_until: Mapped[datetime | None]
 
 
 class StageAttempt(Row, Schema):

@@ -49,6 +49,7 @@ class User(Versioned, Schema):
     role: Mapped[str]
     kind: Mapped[str] = mapped_column(server_default=text("'person'"))
     active: Mapped[bool] = mapped_column(server_default=text("true"))
+    demoted_at: Mapped[datetime | None]
     password_change_required: Mapped[bool] = mapped_column(server_default=text("false"))
 
 
@@ -71,20 +72,23 @@ class Session(Versioned, Schema):
 
 
 class RefreshToken(Row, Schema):
-    """A refresh token, stored as its SHA-256; used once, and kept to recognize a second use."""
+    """A refresh token, stored as its SHA-256; used once, and soon known by its family alone."""
 
     __tablename__ = "refresh_tokens"
     __table_args__ = (
         UniqueConstraint("token_hash"),
-        Index(None, "session_id"),
+        Index(None, "session_id", "used_at"),
+        Index(None, "family"),
         Index(None, "expires_at"),
         CheckConstraint("octet_length(token_hash) = 32", name="token_hash"),
+        CheckConstraint("octet_length(family) = 32", name="family"),
     )
 
     session_id: Mapped[UUID] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"))
     token_hash: Mapped[bytes] = mapped_column(LargeBinary)
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
+    family: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class ServiceAccount(Versioned, Schema):

@@ -77,7 +77,8 @@ class GateOverride(Versioned, Schema):
         Index(None, "author_id"),
         Index(None, "created_at"),
         CheckConstraint(
-            "gate IN ('promotion_order', 'soak', 'dependency', 'freeze', 'lock', 'queue')",
+            "gate IN ('promotion_order', 'soak', 'dependency', 'freeze', 'lock', 'queue',"
+            " 'irreversible')",
             name="gate",
         ),
         CheckConstraint("reason <> ''", name="reason"),

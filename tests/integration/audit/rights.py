@@ -84,13 +84,15 @@ CALLS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     # What releases are sorted by.
     "number_key": (("rm_catalog", "rm_deployment"), "'7'"),
     "version_key": (("rm_catalog", "rm_deployment"), "'1.0.0'"),
-    # A trigger of other tables, which cannot be called.
+    # Triggers of other tables, which cannot be called.
     "touch_updated_at": (ROLES, ""),
+    "note_demotion": (ROLES, ""),
 }
 # Secrets of other tables: by column, who may read it.
 SECRETS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("users", "password_hash"): ("rm_catalog",),
     ("refresh_tokens", "token_hash"): ("rm_catalog",),
+    ("refresh_tokens", "family"): ("rm_catalog",),
     ("api_tokens", "token_hash"): ("rm_catalog", "rm_deployment", WRITER, READER),
 }
 

@@ -18,7 +18,7 @@ from shared.errors import (
     ValidationFailed,
 )
 from tests.support.deployments import STAGES, World
-from tests.support.executing import becomes
+from tests.support.executing import LOOKED, becomes
 from tests.support.programs import add_program
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -168,7 +168,7 @@ async def test_where_nothing_is_approved_nobody_is_asked(world: World) -> None:
 async def test_a_deployment_nobody_approves_expires(world: World) -> None:
     made = await waiting_in_prod(world)
     await world.database.execute(
-        "UPDATE deployments SET deployed_at = deployed_at - $1::interval,"
+        f"{LOOKED} UPDATE deployments SET deployed_at = deployed_at - $1::interval,"
         " decide_by = decide_by - $1::interval WHERE id = $2",
         timedelta(days=3, hours=1),
         made.id,
@@ -186,7 +186,7 @@ async def test_a_deployment_nobody_approves_expires(world: World) -> None:
 async def test_deciding_too_late_is_refused_and_ends_it(world: World) -> None:
     made = await waiting_in_prod(world)
     await world.database.execute(
-        "UPDATE deployments SET deployed_at = deployed_at - $1::interval WHERE id = $2",
+        f"{LOOKED} UPDATE deployments SET deployed_at = deployed_at - $1::interval WHERE id = $2",
         timedelta(days=3, hours=1),
         made.id,
     )

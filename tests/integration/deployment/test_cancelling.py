@@ -11,6 +11,7 @@ from tests.support.executing import (
     becomes,
     deadline_is_over,
     lease_is_over,
+    overdue_since_all_were_away,
     promoted,
     stage_report,
     told_of,
@@ -170,4 +171,23 @@ async def test_another_holder_makes_room_first(world: World, app: str, place: st
     await world.call("dev1", "ConfirmCancelled", confirm(holder, token))
     assert (await world.get(holder)).status == pb.DEPLOYMENT_STATUS_CANCELLED
     await world.run_stages(carrier.id, "deploy", "smoke_test")
+    await world.check_events()
+
+
+async def test_a_rollback_asks_an_overdue_executor_when_everybody_was_away(
+    world: World, app: str, place: str
+) -> None:
+    before = await world.deployed(await world.release(f"{app}@0"), place)
+    made, token = await claimed_and_running(world, app, place, "build", "test", "security_scan")
+    await overdue_since_all_were_away(world, made)
+    plan = pb.PlanRollbackRequest(deployment=made, preempt=True)
+    planned = await world.call("dev1", "PlanRollback", plan)
+    assert (planned.preempts_id, planned.target_release) == (made, before.release)
+    assert [blocker.gate for blocker in planned.blockers] == ["slot"]
+    await overdue_since_all_were_away(world, made)
+    carrier = (await world.roll_back(made, preempt=True)).deployment
+    assert (await world.get(made)).status == pb.DEPLOYMENT_STATUS_CANCELLING
+    assert [blocker.gate for blocker in carrier.blockers] == ["slot"]
+    await world.call("dev1", "ConfirmCancelled", confirm(made, token))
+    assert (await world.get(made)).status == pb.DEPLOYMENT_STATUS_ROLLED_BACK
     await world.check_events()

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
-from shared.errors import NothingDeployed, ResourceNotFound, StaleRollback
+from shared.errors import LeaseHeld, NothingDeployed, ResourceNotFound, StaleRollback
 from shared.ids import new_id
 from tests.support.deployments import World
+from tests.support.executing import Executor, lease_is_over, overdue_since_all_were_away
 from tests.support.publishing import publish
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -16,9 +17,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 WAITS = {pb.GATE_STATUS_UNSATISFIED}
 
 
-async def explained(world: World, deployment: str) -> pb.ExplainDeploymentResponse:
+async def explained(
+    world: World, deployment: str, who: str = "viewer1"
+) -> pb.ExplainDeploymentResponse:
     request = pb.ExplainDeploymentRequest(deployment=deployment)
-    answer: pb.ExplainDeploymentResponse = await world.call("viewer1", "ExplainDeployment", request)
+    answer: pb.ExplainDeploymentResponse = await world.call(who, "ExplainDeployment", request)
     return answer
 
 
@@ -93,6 +96,32 @@ async def test_what_is_outdated_is_told_before_it_is_tried(world: World, app: st
     answer = await explained(world, old.id)
     assert list(answer.refusals) == ["2 has completed there meanwhile."]
     assert (answer.explanation.may_start, answer.explanation.refused) == (False, True)
+
+
+async def test_what_another_account_has_claimed_may_start_only_for_that_one(
+    world: World, app: str
+) -> None:
+    made = await world.create(await world.release(f"{app}@1"), "dev")
+    token = (await Executor(world, "dev2").claim(made.id)).lease_token
+    told = await explained(world, made.id, "dev1")
+    start = pb.StartDeploymentRequest(deployment=made.id)
+    refused = await world.refused("dev1", "StartDeployment", start)
+    assert isinstance(refused, LeaseHeld)
+    assert list(told.refusals) == [str(refused)]
+    # Whoever waits for the end of the lease can start it.
+    assert (told.explanation.may_start, told.explanation.refused) == (False, False)
+    own = await explained(world, made.id, "dev2")
+    assert (own.explanation.may_start, list(own.refusals)) == (True, [])
+    await lease_is_over(world, made.id)
+    assert (await explained(world, made.id, "dev1")).explanation.may_start
+    await overdue_since_all_were_away(world, made.id)
+    still = await explained(world, made.id, "dev1")
+    assert (still.explanation.may_start, len(still.refusals)) == (False, 1)
+    start.lease_token = token
+    started = await world.call("dev2", "StartDeployment", start)
+    assert started.deployment.status == pb.DEPLOYMENT_STATUS_IN_PROGRESS
+    running = await explained(world, made.id, "dev1")
+    assert (running.explanation.may_start, list(running.refusals)) == (False, [])
 
 
 async def test_a_request_is_explained_without_being_made(world: World, app: str) -> None:

@@ -1,7 +1,9 @@
 """Executors, people and time at once: one lease, one end, and never work without a version."""
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import pytest
 from release_manager.deployment.v1 import deployment_pb2 as pb
@@ -23,6 +25,7 @@ from tests.support.waiting import waits_for_a_lock
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+T = TypeVar("T")
 ROUNDS = 6
 
 
@@ -123,21 +126,43 @@ async def test_old_and_new_holders_never_both_report(world: World, app: str, pla
 
 
 async def test_a_renewal_under_way_is_in_time(world: World, app: str, place: str) -> None:
-    made = await promoted(world, app, place)
-    runner = Executor(world)
-    token = (await runner.claim(made)).lease_token
-    await runner.report(made, "build", "in_progress", token)
+    made, token = await running_with_a_lease(world, app, place)
+    answer = await while_it_is_renewed(
+        world, made, Executor(world).report(made, "build", "completed", token)
+    )
+    assert answer.deployment.status == pb.DEPLOYMENT_STATUS_IN_PROGRESS
+    await world.check_events()
+
+
+async def test_a_rollback_waits_for_a_renewal_under_way(world: World, app: str, place: str) -> None:
+    await world.deployed(await world.release(f"{app}@0"), place)
+    subject = await world.deployed(await world.release(f"{app}@1"), place)
+    holder, _ = await running_with_a_lease(world, app, place, "2")
+    await while_it_is_renewed(world, holder, world.roll_back(subject.id, preempt=True))
+    assert (await world.get(holder)).status == pb.DEPLOYMENT_STATUS_CANCELLING
+    await world.check_events()
+
+
+async def running_with_a_lease(
+    world: World, app: str, place: str, version: str = "1"
+) -> tuple[str, str]:
+    made = await promoted(world, app, place, version)
+    token = (await Executor(world).claim(made)).lease_token
+    await Executor(world).report(made, "build", "in_progress", token)
+    return made, token
+
+
+async def while_it_is_renewed(world: World, deployment: str, call: Coroutine[Any, Any, T]) -> T:
+    """Make a call at which a lease is over, but for a renewal that commits while the call waits."""
     moves = "UPDATE deployment_leases SET expires_at = now() + $2 WHERE deployment_id = $1"
-    await world.database.execute(moves, made, timedelta(seconds=0.4))
+    await world.database.execute(moves, deployment, timedelta(seconds=0.4))
     async with world.database.acquire() as printing:
         transaction = printing.transaction()
         await transaction.start()
         # As output does, which renews a lease and does not take the pair.
-        await printing.execute(moves, made, timedelta(minutes=5))
+        await printing.execute(moves, deployment, timedelta(minutes=5))
         await asyncio.sleep(0.5)
-        report = asyncio.create_task(runner.report(made, "build", "completed", token))
+        waiting = asyncio.create_task(call)
         await waits_for_a_lock(world)
         await transaction.commit()
-    answer = await report
-    assert answer.deployment.status == pb.DEPLOYMENT_STATUS_IN_PROGRESS
-    await world.check_events()
+    return await waiting

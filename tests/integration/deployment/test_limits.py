@@ -24,6 +24,7 @@ from tests.support.executing import (
     becomes,
     deadline_is_over,
     lease_is_over,
+    overdue_since_all_were_away,
     pausing,
     promoted,
     stage_deadline_is_over,
@@ -253,15 +254,6 @@ async def test_the_row_of_the_last_look_is_made_anew(world: World, database: Dat
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
         await Deadlines(database, Delivery(database, "deployment", channel, versions)).look()
     assert await world.database.fetchval("SELECT count(*) FROM deadline_watch") == 1
-
-
-async def overdue_since_all_were_away(world: World, deployment: str) -> None:
-    await world.database.execute(
-        "WITH over AS (UPDATE deployment_leases SET expires_at = now() - interval '1 second'"
-        " WHERE deployment_id = $1)"
-        " UPDATE deadline_watch SET looked_at = now() - interval '1 hour'",
-        deployment,
-    )
 
 
 async def nobody_has_looked_for(world: World, seconds: int) -> None:

@@ -11,6 +11,7 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 from shared.domain_error import DomainError
 from shared.errors import EtagMismatch, GateUnsatisfied, IllegalTransition, ResourceNotFound
 from tests.support.deployments import World
+from tests.support.executing import LOOKED
 from tests.support.publishing import publish
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -150,7 +151,8 @@ async def test_too_late_is_refused_and_ends_it(world: World, app: str, place: st
         world.environments[place],
     )
     await world.database.execute(
-        "UPDATE deployments SET deployed_at = deployed_at - interval '9 days' WHERE id = $1",
+        f"{LOOKED} UPDATE deployments SET deployed_at = deployed_at - interval '9 days'"
+        " WHERE id = $1",
         made.id,
     )
     error = await world.refused("dev3", "RevokeApproval", request(made.id))

@@ -16,7 +16,7 @@ from shared.errors import DeploymentExists, RollbackExists, SlotTaken
 from shared.ids import new_id
 from shared.settings import read_settings
 from tests.support.deployments import World
-from tests.support.executing import becomes
+from tests.support.executing import LOOKED, becomes
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -116,7 +116,7 @@ async def test_one_deployment_that_cannot_expire_keeps_no_other_from_it(
         await world.deployed(release)
         made.append(await world.create(release, "staging"))
         await world.database.execute(
-            "UPDATE deployments SET deployed_at = deployed_at - interval '30 days',"
+            f"{LOOKED} UPDATE deployments SET deployed_at = deployed_at - interval '30 days',"
             " decide_by = decide_by - interval '30 days' WHERE id = $1",
             UUID(made[-1].id),
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from services.deployment.rules import approvals
+from services.deployment.rules import deciding
 from services.deployment.rules.approvals import Decision, Outcome, Person
 from services.deployment.rules.freeze_times import OneOff
 from services.deployment.rules.freezes import Subject, Window, WindowKind
@@ -322,7 +322,7 @@ def _follow_approval(moment: Moment, answer: GateAnswer) -> Moment | None:
     request = moment.facts.approval
     named = [one for one in request.people.values() if one.username in answer.people]
     for one in named:
-        given = approvals.decide(request, one, Outcome.APPROVED, comment="", now=moment.now)
+        given = deciding.decide(request, one, Outcome.APPROVED, comment="", now=moment.now)
         if given is not None:
             request = replace(request, decisions=(*request.decisions, given))
     return _do(moment, approval=request) if named else None

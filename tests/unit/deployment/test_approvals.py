@@ -14,7 +14,6 @@ from services.deployment.rules.approvals import (
     can_still_approve,
     check_satisfiable,
     counted,
-    decide,
     decide_by,
     eligible,
     may_decide,
@@ -23,6 +22,7 @@ from services.deployment.rules.approvals import (
     valid_until,
     void,
 )
+from services.deployment.rules.deciding import decide
 from services.deployment.rules.policy import EnvironmentType, default_policy
 from shared.errors import (
     DecisionExists,
@@ -151,7 +151,7 @@ def test_what_makes_a_decision_void(change: dict[str, object], why: Void, hours:
 )
 def test_approver_must_still_qualify(change: dict[str, object]) -> None:
     facts = asked(PROD, EVERYBODY, [approval(LEAD), approval(DEV1)])
-    now = replace(DEV1, changed_at=START + HOUR, **change)  # type: ignore[arg-type]
+    now = replace(DEV1, demoted_at=START + HOUR, **change)  # type: ignore[arg-type]
     changed = replace(facts, people={**facts.people, DEV1.id: now})
 
     assert satisfied(facts, START + HOUR)

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from services.deployment.rules import approvals
+from services.deployment.rules import approvals, deciding
 from services.deployment.rules.approvals import Outcome
 from services.deployment.rules.gates import (
     Gate,
@@ -118,7 +118,7 @@ def nobody_can_approve(facts: GateFacts, now: datetime) -> bool:
     """Tell whether the deployment stays unapproved when everybody approves who may."""
     request = facts.approval
     for one in approvals.eligible(request):
-        given = approvals.decide(request, one, Outcome.APPROVED, comment="", now=now)
+        given = deciding.decide(request, one, Outcome.APPROVED, comment="", now=now)
         if given is not None:
             request = replace(request, decisions=(*request.decisions, given))
     return not approvals.satisfied(request, now)

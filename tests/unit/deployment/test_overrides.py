@@ -16,14 +16,14 @@ from services.deployment.rules.approvals import (
     can_still_approve,
     check_satisfiable,
     counted,
-    decide,
     decide_by,
     lead_missing,
     satisfied,
     status,
     void,
 )
-from services.deployment.rules.overrides import OverridableGate, Override, check_each_once
+from services.deployment.rules.deciding import decide
+from services.deployment.rules.overrides import OverridableGate, Override, check_wanted
 from services.deployment.rules.policy import EnvironmentType
 from shared.errors import NotEnoughApprovers, ValidationFailed
 from shared.identity.actor import Role
@@ -169,6 +169,16 @@ def test_an_override_that_nobody_could_confirm() -> None:
 
 
 def test_each_gate_is_named_once() -> None:
-    check_each_once([OverridableGate.LOCK, OverridableGate.SOAK])
+    check_wanted([OverridableGate.LOCK, OverridableGate.SOAK])
     with pytest.raises(ValidationFailed, match="the gate lock is named more than once"):
-        check_each_once([OverridableGate.LOCK, OverridableGate.SOAK, OverridableGate.LOCK])
+        check_wanted([OverridableGate.LOCK, OverridableGate.SOAK, OverridableGate.LOCK])
+
+
+@pytest.mark.parametrize("gate", OverridableGate)
+def test_what_is_irreversible_is_crossed_by_a_rollback_alone(gate: OverridableGate) -> None:
+    if gate is not OverridableGate.IRREVERSIBLE:
+        check_wanted([gate], "gate")
+        return
+    with pytest.raises(ValidationFailed, match="gate: only ExecuteRollback") as refused:
+        check_wanted([gate], "gate")
+    assert "cross_irreversible" in str(refused.value)

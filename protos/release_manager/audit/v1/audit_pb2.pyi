@@ -28,9 +28,9 @@ class _AuditCategory:
 class _AuditCategoryEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditCategory.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     AUDIT_CATEGORY_UNSPECIFIED: _AuditCategory.ValueType  # 0
-    """Not set; as a filter, the default: changes only."""
+    """Not set: of an event, a change; as a filter, changes and what concerns security."""
     AUDIT_CATEGORY_CHANGE: _AuditCategory.ValueType  # 1
-    """Something was changed, or an attempt to change it was denied."""
+    """Something was changed."""
     AUDIT_CATEGORY_ACCESS: _AuditCategory.ValueType  # 2
     """Somebody read, exported or followed the audit trail itself."""
     AUDIT_CATEGORY_SECURITY: _AuditCategory.ValueType  # 3
@@ -42,9 +42,9 @@ class AuditCategory(_AuditCategory, metaclass=_AuditCategoryEnumTypeWrapper):
     """Why an entry is in the ledger."""
 
 AUDIT_CATEGORY_UNSPECIFIED: AuditCategory.ValueType  # 0
-"""Not set; as a filter, the default: changes only."""
+"""Not set: of an event, a change; as a filter, changes and what concerns security."""
 AUDIT_CATEGORY_CHANGE: AuditCategory.ValueType  # 1
-"""Something was changed, or an attempt to change it was denied."""
+"""Something was changed."""
 AUDIT_CATEGORY_ACCESS: AuditCategory.ValueType  # 2
 """Somebody read, exported or followed the audit trail itself."""
 AUDIT_CATEGORY_SECURITY: AuditCategory.ValueType  # 3

@@ -491,7 +491,9 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateRelease(self, request, context):
-        """Changes a release: all of it while it is a draft, and only the notes afterwards.
+        """Changes a release: all of it while it is a draft, and only the notes afterwards. Whoever changes
+        what a draft is made of (all but the notes) is from then on one of the authors of the release, as
+        those who created and published it are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -622,8 +624,8 @@ class CatalogServiceServicer:
 
     def ReconcileAudit(self, request, context):
         """Compares the version of every aggregate of this service with the audit ledger and sends again what
-        is missing there. It also runs by itself every five minutes. `missing` must be 0, unless changes
-        are on their way at this moment.
+        is missing there. It also runs by itself every RECONCILE_SECONDS. `missing` must be 0: entries that
+        are on their way are not counted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

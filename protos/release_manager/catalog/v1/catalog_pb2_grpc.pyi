@@ -113,7 +113,10 @@ class CatalogServiceStub:
     BatchGetReleases: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetReleasesRequest, _catalog_pb2.BatchGetReleasesResponse]
     """Returns up to 100 releases, in the order of the request; all of them or none."""
     UpdateRelease: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdateReleaseRequest, _catalog_pb2.UpdateReleaseResponse]
-    """Changes a release: all of it while it is a draft, and only the notes afterwards."""
+    """Changes a release: all of it while it is a draft, and only the notes afterwards. Whoever changes
+    what a draft is made of (all but the notes) is from then on one of the authors of the release, as
+    those who created and published it are.
+    """
     AbandonRelease: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.AbandonReleaseRequest, _catalog_pb2.AbandonReleaseResponse]
     """Abandons a release for good: it can never be deployed again, and a rollback never chooses it.
     Refused while a deployment of it is not finished, and while it is live somewhere (RELEASE_IN_USE).
@@ -158,8 +161,8 @@ class CatalogServiceStub:
     """
     ReconcileAudit: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ReconcileAuditRequest, _catalog_pb2.ReconcileAuditResponse]
     """Compares the version of every aggregate of this service with the audit ledger and sends again what
-    is missing there. It also runs by itself every five minutes. `missing` must be 0, unless changes
-    are on their way at this moment.
+    is missing there. It also runs by itself every RECONCILE_SECONDS. `missing` must be 0: entries that
+    are on their way are not counted.
     """
 
 @_typing.type_check_only
@@ -247,7 +250,10 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     BatchGetReleases: _aio.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetReleasesRequest, _catalog_pb2.BatchGetReleasesResponse]  # type: ignore[assignment]
     """Returns up to 100 releases, in the order of the request; all of them or none."""
     UpdateRelease: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdateReleaseRequest, _catalog_pb2.UpdateReleaseResponse]  # type: ignore[assignment]
-    """Changes a release: all of it while it is a draft, and only the notes afterwards."""
+    """Changes a release: all of it while it is a draft, and only the notes afterwards. Whoever changes
+    what a draft is made of (all but the notes) is from then on one of the authors of the release, as
+    those who created and published it are.
+    """
     AbandonRelease: _aio.UnaryUnaryMultiCallable[_catalog_pb2.AbandonReleaseRequest, _catalog_pb2.AbandonReleaseResponse]  # type: ignore[assignment]
     """Abandons a release for good: it can never be deployed again, and a rollback never chooses it.
     Refused while a deployment of it is not finished, and while it is live somewhere (RELEASE_IN_USE).
@@ -292,8 +298,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """
     ReconcileAudit: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ReconcileAuditRequest, _catalog_pb2.ReconcileAuditResponse]  # type: ignore[assignment]
     """Compares the version of every aggregate of this service with the audit ledger and sends again what
-    is missing there. It also runs by itself every five minutes. `missing` must be 0, unless changes
-    are on their way at this moment.
+    is missing there. It also runs by itself every RECONCILE_SECONDS. `missing` must be 0: entries that
+    are on their way are not counted.
     """
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -552,7 +558,10 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.UpdateReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.UpdateReleaseResponse, _abc.Awaitable[_catalog_pb2.UpdateReleaseResponse]]:
-        """Changes a release: all of it while it is a draft, and only the notes afterwards."""
+        """Changes a release: all of it while it is a draft, and only the notes afterwards. Whoever changes
+        what a draft is made of (all but the notes) is from then on one of the authors of the release, as
+        those who created and published it are.
+        """
 
     @_abc_1.abstractmethod
     def AbandonRelease(
@@ -705,8 +714,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.ReconcileAuditResponse, _abc.Awaitable[_catalog_pb2.ReconcileAuditResponse]]:
         """Compares the version of every aggregate of this service with the audit ledger and sends again what
-        is missing there. It also runs by itself every five minutes. `missing` must be 0, unless changes
-        are on their way at this moment.
+        is missing there. It also runs by itself every RECONCILE_SECONDS. `missing` must be 0: entries that
+        are on their way are not counted.
         """
 
 def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -29,11 +29,15 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_VIEWER: _Role.ValueType  # 1
     """Reads the catalog and deployments."""
     ROLE_DEVELOPER: _Role.ValueType  # 2
-    """Creates releases, deploys, drives stages, rolls back to the previous stable release."""
+    """Creates releases, deploys, drives stages, rolls back to the previous stable release, and approves,
+    where the policy lets developers.
+    """
     ROLE_LEAD: _Role.ValueType  # 3
-    """Approves, overrides, locks, reads and exports the audit trail."""
+    """Overrides gates, locks, marks releases bad, counts as the lead that a policy asks for, reads and
+    exports the audit trail.
+    """
     ROLE_ADMIN: _Role.ValueType  # 4
-    """Manages users, teams, environments, policies and service accounts."""
+    """Manages users, teams, environments, policies, freeze windows, webhooks and service accounts."""
     ROLE_ANYONE: _Role.ValueType  # 5
     """Anybody, with or without credentials (log-in, refresh)."""
     ROLE_SERVICE_ACCOUNT: _Role.ValueType  # 6
@@ -49,11 +53,15 @@ ROLE_UNSPECIFIED: Role.ValueType  # 0
 ROLE_VIEWER: Role.ValueType  # 1
 """Reads the catalog and deployments."""
 ROLE_DEVELOPER: Role.ValueType  # 2
-"""Creates releases, deploys, drives stages, rolls back to the previous stable release."""
+"""Creates releases, deploys, drives stages, rolls back to the previous stable release, and approves,
+where the policy lets developers.
+"""
 ROLE_LEAD: Role.ValueType  # 3
-"""Approves, overrides, locks, reads and exports the audit trail."""
+"""Overrides gates, locks, marks releases bad, counts as the lead that a policy asks for, reads and
+exports the audit trail.
+"""
 ROLE_ADMIN: Role.ValueType  # 4
-"""Manages users, teams, environments, policies and service accounts."""
+"""Manages users, teams, environments, policies, freeze windows, webhooks and service accounts."""
 ROLE_ANYONE: Role.ValueType  # 5
 """Anybody, with or without credentials (log-in, refresh)."""
 ROLE_SERVICE_ACCOUNT: Role.ValueType  # 6
@@ -71,9 +79,13 @@ class _DuringAuditBacklogEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Du
     DURING_AUDIT_BACKLOG_REFUSE: _DuringAuditBacklog.ValueType  # 1
     """Refused with AUDIT_BACKLOG beyond the soft limit: new work can wait."""
     DURING_AUDIT_BACKLOG_CONTINUE: _DuringAuditBacklog.ValueType  # 2
-    """Continues beyond the soft limit, refused beyond the hard limit: finishing and undoing work."""
+    """Continues beyond the soft limit, refused beyond the hard limit: finishing and undoing work, and deciding
+    about what waits, for which time goes on.
+    """
     DURING_AUDIT_BACKLOG_ALLOW: _DuringAuditBacklog.ValueType  # 3
-    """Never refused: logging in, so that somebody can repair the system."""
+    """Never refused: log-ins, sessions, one's own password and reconciliation, so that somebody can repair
+    the system.
+    """
 
 class DuringAuditBacklog(_DuringAuditBacklog, metaclass=_DuringAuditBacklogEnumTypeWrapper):
     """What happens to an RPC that changes state while the audit service has not acknowledged earlier
@@ -85,9 +97,13 @@ DURING_AUDIT_BACKLOG_UNSPECIFIED: DuringAuditBacklog.ValueType  # 0
 DURING_AUDIT_BACKLOG_REFUSE: DuringAuditBacklog.ValueType  # 1
 """Refused with AUDIT_BACKLOG beyond the soft limit: new work can wait."""
 DURING_AUDIT_BACKLOG_CONTINUE: DuringAuditBacklog.ValueType  # 2
-"""Continues beyond the soft limit, refused beyond the hard limit: finishing and undoing work."""
+"""Continues beyond the soft limit, refused beyond the hard limit: finishing and undoing work, and deciding
+about what waits, for which time goes on.
+"""
 DURING_AUDIT_BACKLOG_ALLOW: DuringAuditBacklog.ValueType  # 3
-"""Never refused: logging in, so that somebody can repair the system."""
+"""Never refused: log-ins, sessions, one's own password and reconciliation, so that somebody can repair
+the system.
+"""
 Global___DuringAuditBacklog: _TypeAlias = DuringAuditBacklog  # noqa: Y015
 
 REQUIRED_ROLE_FIELD_NUMBER: _builtins.int

@@ -49,7 +49,7 @@ class _DeploymentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Depl
     DEPLOYMENT_STATUS_REJECTED: _DeploymentStatus.ValueType  # 8
     """An approver rejected it. Final; never started."""
     DEPLOYMENT_STATUS_EXPIRED: _DeploymentStatus.ValueType  # 9
-    """Nobody decided in time. Final; never started."""
+    """Not decided or not started in time. Final; never started."""
     DEPLOYMENT_STATUS_SUPERSEDED: _DeploymentStatus.ValueType  # 10
     """A newer deployment took its place. Final; never started."""
     DEPLOYMENT_STATUS_ROLLED_BACK: _DeploymentStatus.ValueType  # 11
@@ -79,7 +79,7 @@ DEPLOYMENT_STATUS_CANCELLED: DeploymentStatus.ValueType  # 7
 DEPLOYMENT_STATUS_REJECTED: DeploymentStatus.ValueType  # 8
 """An approver rejected it. Final; never started."""
 DEPLOYMENT_STATUS_EXPIRED: DeploymentStatus.ValueType  # 9
-"""Nobody decided in time. Final; never started."""
+"""Not decided or not started in time. Final; never started."""
 DEPLOYMENT_STATUS_SUPERSEDED: DeploymentStatus.ValueType  # 10
 """A newer deployment took its place. Final; never started."""
 DEPLOYMENT_STATUS_ROLLED_BACK: DeploymentStatus.ValueType  # 11
@@ -363,7 +363,9 @@ class _HealthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Health.ValueTy
     HEALTH_DEPLOYING: _Health.ValueType  # 2
     """A deployment is running."""
     HEALTH_DEGRADED: _Health.ValueType  # 3
-    """The last deployment that touched the environment ended without success."""
+    """Of the deployments that touched the environment and have ended, the last one did not complete: it
+    failed or was cancelled.
+    """
     HEALTH_ROLLING_BACK: _Health.ValueType  # 4
     """A rollback has been requested and has not ended."""
     HEALTH_NOTHING_DEPLOYED: _Health.ValueType  # 5
@@ -379,7 +381,9 @@ HEALTH_HEALTHY: Health.ValueType  # 1
 HEALTH_DEPLOYING: Health.ValueType  # 2
 """A deployment is running."""
 HEALTH_DEGRADED: Health.ValueType  # 3
-"""The last deployment that touched the environment ended without success."""
+"""Of the deployments that touched the environment and have ended, the last one did not complete: it
+failed or was cancelled.
+"""
 HEALTH_ROLLING_BACK: Health.ValueType  # 4
 """A rollback has been requested and has not ended."""
 HEALTH_NOTHING_DEPLOYED: Health.ValueType  # 5
@@ -599,7 +603,7 @@ class NewOverride(_message.Message):
     GATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     gate: _restrictions_pb2.OverridableGate.ValueType
-    """Required. The gate."""
+    """Required. The gate; any but OVERRIDABLE_GATE_IRREVERSIBLE, which only ExecuteRollback overrides."""
     reason: _builtins.str
     """Required. Why; 1 to 500 characters, not only spaces."""
     def __init__(
@@ -1210,7 +1214,9 @@ class EnvironmentStatus(_message.Message):
     running_deployment_id: _builtins.str
     """Output only. Id of the deployment that holds the slot; empty when none does."""
     last_failed_deployment_id: _builtins.str
-    """Output only. Id of the last deployment that ended without success; empty when none has."""
+    """Output only. Id of the last deployment that failed, also when it was rolled back since; empty when
+    none has. Being cancelled is no failure.
+    """
     last_failed_release: _builtins.str
     """Output only. The release of it, as `auth@1.4.0`."""
     pending_count: _builtins.int
@@ -1830,7 +1836,8 @@ class ExecuteRollbackRequest(_message.Message):
     """Optional. Check everything, answer as usual, and store nothing."""
     cross_irreversible: _builtins.bool
     """Optional. Go back although a release in between is irreversible (ROLLBACK_BLOCKED); for leads and
-    admins, whose reason is in the audit trail with the releases that were crossed.
+    admins. This is an override, and `reason` is its reason: the deployment, ListOverrides and the
+    audit trail show it, the last with the releases that were crossed.
     """
     def __init__(
         self,
@@ -3394,7 +3401,7 @@ class Policy(_message.Message):
 
     @_builtins.property
     def soak(self) -> _duration_pb2.Duration:
-        """How long a release must have lived without a break in the environment before."""
+        """How long a release must have lived without a break in every environment before."""
 
     @_builtins.property
     def stable_after(self) -> _duration_pb2.Duration:
@@ -4067,6 +4074,7 @@ class ExplainDeploymentResponse(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
+    OVERRIDES_FIELD_NUMBER: _builtins.int
     status: Global___DeploymentStatus.ValueType
     """Where it is."""
     @_builtins.property
@@ -4076,8 +4084,13 @@ class ExplainDeploymentResponse(_message.Message):
     @_builtins.property
     def refusals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What a start would be refused for besides the gates, one sentence each: a newer deployment that has
-        completed there meanwhile, or that the time to decide or to start has run out.
+        completed there meanwhile, that the time to decide or to start has run out, or, as long as it is
+        claimed by another account than the caller's, by whom and until when.
         """
+
+    @_builtins.property
+    def overrides(self) -> _containers.RepeatedCompositeFieldContainer[_restrictions_pb2.GateOverride]:
+        """What it was let past, in the order in which that was given: gates, and what its request overrode."""
 
     def __init__(
         self,
@@ -4085,10 +4098,11 @@ class ExplainDeploymentResponse(_message.Message):
         status: Global___DeploymentStatus.ValueType = ...,
         explanation: Global___Explanation | None = ...,
         refusals: _abc.Iterable[_builtins.str] | None = ...,
+        overrides: _abc.Iterable[_restrictions_pb2.GateOverride] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "refusals", b"refusals", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "overrides", b"overrides", "refusals", b"refusals", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

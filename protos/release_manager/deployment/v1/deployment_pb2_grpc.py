@@ -273,9 +273,9 @@ class DeploymentServiceServicer:
 
     def ApproveDeployment(self, request, context):
         """Approves a pending deployment, as the calling person. People behind the request may not approve it,
-        nor in production the authors of the release. The approval is bound to the digest of the release
-        and the version of the policy; it is checked again when the deployment starts. Approving twice
-        changes nothing.
+        nor in production the authors of the release: who created it, changed what it is made of, or
+        published it. The approval is bound to the digest of the release and the version of the policy; it
+        is checked again when the deployment starts. Approving twice changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -546,9 +546,10 @@ class DeploymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReconcileAudit(self, request, context):
-        """Compares the version of every deployment with the audit ledger and sends again what is missing
-        there. It also runs by itself every five minutes. `missing` must be 0, unless changes are on their
-        way at this moment.
+        """Compares the version of every aggregate of this service (deployments, policies, marks of releases,
+        locks, overrides, freeze windows) with the audit ledger and sends again what is missing there. It
+        also runs by itself every RECONCILE_SECONDS. `missing` must be 0: entries that are on their way are
+        not counted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

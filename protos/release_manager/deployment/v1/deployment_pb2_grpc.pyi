@@ -66,9 +66,9 @@ class DeploymentServiceStub:
     """
     ApproveDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ApproveDeploymentRequest, _deployment_pb2.ApproveDeploymentResponse]
     """Approves a pending deployment, as the calling person. People behind the request may not approve it,
-    nor in production the authors of the release. The approval is bound to the digest of the release
-    and the version of the policy; it is checked again when the deployment starts. Approving twice
-    changes nothing.
+    nor in production the authors of the release: who created it, changed what it is made of, or
+    published it. The approval is bound to the digest of the release and the version of the policy; it
+    is checked again when the deployment starts. Approving twice changes nothing.
     """
     RejectDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.RejectDeploymentRequest, _deployment_pb2.RejectDeploymentResponse]
     """Rejects a pending deployment, as the calling person. Final; needs a comment."""
@@ -195,9 +195,10 @@ class DeploymentServiceStub:
     most 4,000 (FOLLOW_SLOTS_TAKEN).
     """
     ReconcileAudit: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ReconcileAuditRequest, _deployment_pb2.ReconcileAuditResponse]
-    """Compares the version of every deployment with the audit ledger and sends again what is missing
-    there. It also runs by itself every five minutes. `missing` must be 0, unless changes are on their
-    way at this moment.
+    """Compares the version of every aggregate of this service (deployments, policies, marks of releases,
+    locks, overrides, freeze windows) with the audit ledger and sends again what is missing there. It
+    also runs by itself every RECONCILE_SECONDS. `missing` must be 0: entries that are on their way are
+    not counted.
     """
 
 @_typing.type_check_only
@@ -238,9 +239,9 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     """
     ApproveDeployment: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ApproveDeploymentRequest, _deployment_pb2.ApproveDeploymentResponse]  # type: ignore[assignment]
     """Approves a pending deployment, as the calling person. People behind the request may not approve it,
-    nor in production the authors of the release. The approval is bound to the digest of the release
-    and the version of the policy; it is checked again when the deployment starts. Approving twice
-    changes nothing.
+    nor in production the authors of the release: who created it, changed what it is made of, or
+    published it. The approval is bound to the digest of the release and the version of the policy; it
+    is checked again when the deployment starts. Approving twice changes nothing.
     """
     RejectDeployment: _aio.UnaryUnaryMultiCallable[_deployment_pb2.RejectDeploymentRequest, _deployment_pb2.RejectDeploymentResponse]  # type: ignore[assignment]
     """Rejects a pending deployment, as the calling person. Final; needs a comment."""
@@ -367,9 +368,10 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     most 4,000 (FOLLOW_SLOTS_TAKEN).
     """
     ReconcileAudit: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ReconcileAuditRequest, _deployment_pb2.ReconcileAuditResponse]  # type: ignore[assignment]
-    """Compares the version of every deployment with the audit ledger and sends again what is missing
-    there. It also runs by itself every five minutes. `missing` must be 0, unless changes are on their
-    way at this moment.
+    """Compares the version of every aggregate of this service (deployments, policies, marks of releases,
+    locks, overrides, freeze windows) with the audit ledger and sends again what is missing there. It
+    also runs by itself every RECONCILE_SECONDS. `missing` must be 0: entries that are on their way are
+    not counted.
     """
 
 class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -431,9 +433,9 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.ApproveDeploymentResponse, _abc.Awaitable[_deployment_pb2.ApproveDeploymentResponse]]:
         """Approves a pending deployment, as the calling person. People behind the request may not approve it,
-        nor in production the authors of the release. The approval is bound to the digest of the release
-        and the version of the policy; it is checked again when the deployment starts. Approving twice
-        changes nothing.
+        nor in production the authors of the release: who created it, changed what it is made of, or
+        published it. The approval is bound to the digest of the release and the version of the policy; it
+        is checked again when the deployment starts. Approving twice changes nothing.
         """
 
     @_abc_1.abstractmethod
@@ -752,9 +754,10 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_pb2.ReconcileAuditRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.ReconcileAuditResponse, _abc.Awaitable[_deployment_pb2.ReconcileAuditResponse]]:
-        """Compares the version of every deployment with the audit ledger and sends again what is missing
-        there. It also runs by itself every five minutes. `missing` must be 0, unless changes are on their
-        way at this moment.
+        """Compares the version of every aggregate of this service (deployments, policies, marks of releases,
+        locks, overrides, freeze windows) with the audit ledger and sends again what is missing there. It
+        also runs by itself every RECONCILE_SECONDS. `missing` must be 0: entries that are on their way are
+        not counted.
         """
 
 def add_DeploymentServiceServicer_to_server(servicer: DeploymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -112,9 +112,13 @@ class _OverridableGateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Overr
     """A lock."""
     OVERRIDABLE_GATE_QUEUE: _OverridableGate.ValueType  # 6
     """An earlier deployment waits."""
+    OVERRIDABLE_GATE_IRREVERSIBLE: _OverridableGate.ValueType  # 7
+    """A rollback goes back across an irreversible release. ExecuteRollback overrides this with
+    `cross_irreversible`, and nothing else does.
+    """
 
 class OverridableGate(_OverridableGate, metaclass=_OverridableGateEnumTypeWrapper):
-    """A gate that can be overridden."""
+    """What can be overridden."""
 
 OVERRIDABLE_GATE_UNSPECIFIED: OverridableGate.ValueType  # 0
 """Not set."""
@@ -130,6 +134,10 @@ OVERRIDABLE_GATE_LOCK: OverridableGate.ValueType  # 5
 """A lock."""
 OVERRIDABLE_GATE_QUEUE: OverridableGate.ValueType  # 6
 """An earlier deployment waits."""
+OVERRIDABLE_GATE_IRREVERSIBLE: OverridableGate.ValueType  # 7
+"""A rollback goes back across an irreversible release. ExecuteRollback overrides this with
+`cross_irreversible`, and nothing else does.
+"""
 Global___OverridableGate: _TypeAlias = OverridableGate  # noqa: Y015
 
 @_typing.final
@@ -1316,7 +1324,7 @@ class OverrideGateRequest(_message.Message):
     deployment: _builtins.str
     """Required. Id of the deployment, which is pending."""
     gate: Global___OverridableGate.ValueType
-    """Required. The gate."""
+    """Required. The gate; any but OVERRIDABLE_GATE_IRREVERSIBLE, which only ExecuteRollback overrides."""
     reason: _builtins.str
     """Required. Why; 1 to 500 characters, not only spaces."""
     request_id: _builtins.str

@@ -272,7 +272,7 @@ class Session(_message.Message):
 
     @_builtins.property
     def refresh_token_expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When the session ends unless it is refreshed."""
+        """Output only. When the session ends, however often it is refreshed."""
 
     @_builtins.property
     def user(self) -> Global___User:

@@ -281,7 +281,8 @@ class IdentityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReactivateUser(self, request, context):
-        """Lets a deactivated person log in again. Old sessions stay ended.
+        """Lets a deactivated person log in again. Old sessions stay ended. Refused while the team of the
+        person is archived (RESOURCE_ARCHIVED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -81,7 +81,9 @@ class IdentityServiceStub:
     admin stays (LAST_ADMIN).
     """
     ReactivateUser: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ReactivateUserRequest, _identity_pb2.ReactivateUserResponse]
-    """Lets a deactivated person log in again. Old sessions stay ended."""
+    """Lets a deactivated person log in again. Old sessions stay ended. Refused while the team of the
+    person is archived (RESOURCE_ARCHIVED).
+    """
     ResetPassword: _grpc.UnaryUnaryMultiCallable[_identity_pb2.ResetPasswordRequest, _identity_pb2.ResetPasswordResponse]
     """Gives a person a new first password, which must be changed at the next log-in, and ends all of their
     sessions.
@@ -170,7 +172,9 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     admin stays (LAST_ADMIN).
     """
     ReactivateUser: _aio.UnaryUnaryMultiCallable[_identity_pb2.ReactivateUserRequest, _identity_pb2.ReactivateUserResponse]  # type: ignore[assignment]
-    """Lets a deactivated person log in again. Old sessions stay ended."""
+    """Lets a deactivated person log in again. Old sessions stay ended. Refused while the team of the
+    person is archived (RESOURCE_ARCHIVED).
+    """
     ResetPassword: _aio.UnaryUnaryMultiCallable[_identity_pb2.ResetPasswordRequest, _identity_pb2.ResetPasswordResponse]  # type: ignore[assignment]
     """Gives a person a new first password, which must be changed at the next log-in, and ends all of their
     sessions.
@@ -340,7 +344,9 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _identity_pb2.ReactivateUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_identity_pb2.ReactivateUserResponse, _abc.Awaitable[_identity_pb2.ReactivateUserResponse]]:
-        """Lets a deactivated person log in again. Old sessions stay ended."""
+        """Lets a deactivated person log in again. Old sessions stay ended. Refused while the team of the
+        person is archived (RESOURCE_ARCHIVED).
+        """
 
     @_abc_1.abstractmethod
     def ResetPassword(
