@@ -2,8 +2,9 @@
 
 `bootstrap` makes the service accounts that the services use and puts their tokens into the key
 directory; it changes nothing where all is there. `rotate-token-key` replaces the key that signs
-access tokens, and `drop-token-key KID` lets an old one count no more. The services may run
-meanwhile: they need no restart and fail no call.
+access tokens, and `drop-token-key KID` lets an old one count no more. `unlock USER` forgets the
+failed log-ins of a person who is locked out. The services may run meanwhile: they need no restart
+and fail no call.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from services.catalog.operations.key_changes import (
     drop,
     rotate,
 )
+from services.catalog.operations.unlocking import unlock
 from shared.db.engine import Database
 from shared.db.violations import translate
 from shared.domain_error import DomainError
@@ -60,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
     dropping.add_argument(
         "--now", action="store_true", help="also when its tokens have not expired: after a theft"
     )
+    unlocking = commands.add_parser("unlock", help="let somebody who is locked out log in again")
+    unlocking.add_argument("user", metavar="USER", help="user name or id")
     return made
 
 
@@ -88,6 +92,8 @@ def _steps(settings: Settings, arguments: argparse.Namespace, db: Database) -> A
     if arguments.command == "drop-token-key":
         lifetime = timedelta(seconds=settings.access_token_seconds)
         return drop(db, settings.key_dir, arguments.kid, lifetime=lifetime, at_once=arguments.now)
+    if arguments.command == "unlock":
+        return _unlock(db, arguments.user)
     return _bootstrap(settings, db, trial=arguments.trial)
 
 
@@ -98,6 +104,11 @@ async def _bootstrap(settings: Settings, db: Database, *, trial: bool) -> AsyncI
         yield f"Service account {name}: new token in {settings.key_dir / name}.token"
     if not renewed:
         yield "The service accounts and their tokens are all there."
+
+
+async def _unlock(db: Database, reference: str) -> AsyncIterator[str]:
+    user = await unlock(db, reference)
+    yield f"The failed log-ins of {user.username} are forgotten: passwords are compared again."
 
 
 def _seconds(text: str) -> float:

@@ -2,6 +2,9 @@
 
 With 256 random bits nobody guesses one, so a fast hash without salt is enough to make the stored
 form useless to whoever reads the table, and lets a token be found by an index.
+
+A refresh token begins with its family, which all of a session share: so one that was used and is
+not stored any more still tells which session it was of.
 """
 
 import secrets
@@ -12,6 +15,7 @@ from hashlib import sha256
 RANDOM_BYTES = 32
 API_TOKEN_MARK = "rmt_"  # noqa: S105  (how every token begins, not one of them)
 SHOWN_CHARACTERS = 12
+FAMILY_END = "."
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +40,25 @@ def new_api_token() -> OpaqueToken:
     return OpaqueToken(API_TOKEN_MARK + _random_text())
 
 
-def new_refresh_token() -> OpaqueToken:
-    """Return a new refresh token."""
-    return OpaqueToken(_random_text())
+def new_refresh_token(instead_of: str = "") -> OpaqueToken:
+    """Return a new refresh token, of the same family as the one that it is given `instead_of`."""
+    return OpaqueToken((_family(instead_of) or _random_text()) + FAMILY_END + _random_text())
+
+
+def family_digest_of(text: str) -> bytes | None:
+    """Return the SHA-256 of a refresh token's family, None for what has none."""
+    family = _family(text)
+    return digest_of(family) if family else None
 
 
 def digest_of(text: str) -> bytes:
     """Return the SHA-256 by which a token is stored and found."""
     return sha256(text.encode()).digest()
+
+
+def _family(text: str) -> str:
+    family, end, _ = text.partition(FAMILY_END)
+    return family if end else ""
 
 
 def _random_text() -> str:

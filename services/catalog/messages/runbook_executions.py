@@ -1,12 +1,9 @@
 """Between the messages of working with runbooks and the values of this service."""
 
-from datetime import UTC, datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
 from release_manager.catalog.v1 import catalog_pb2 as pb
 
 from services.catalog.messages.runbooks import runbook
-from services.catalog.messages.times import timestamp
+from services.catalog.messages.times import moment, timestamp
 from services.catalog.operations.runbook_executions import (
     ExecutionChoice,
     NewExecution,
@@ -27,8 +24,8 @@ def new_execution(request: pb.RecordRunbookExecutionRequest) -> NewExecution:
         notes=request.notes,
         environment=request.environment,
         deployment_id=request.deployment_id,
-        started_at=_moment(request.started_at) if request.HasField("started_at") else None,
-        finished_at=_moment(request.finished_at) if request.HasField("finished_at") else None,
+        started_at=moment(request.started_at) if request.HasField("started_at") else None,
+        finished_at=moment(request.finished_at) if request.HasField("finished_at") else None,
     )
 
 
@@ -73,7 +70,3 @@ def suggestion(value: Suggestion) -> pb.RunbookSuggestion:
         recent_successes=value.successes,
         recent_executions=value.executions,
     )
-
-
-def _moment(sent: Timestamp) -> datetime:
-    return sent.ToDatetime(UTC)

@@ -129,8 +129,16 @@ async def deactivate(change: Change, reference: str, etag: str) -> User:
 
 
 async def reactivate(change: Change, reference: str, etag: str) -> User:
-    """Let a person log in again; raises ResourceNotFound and EtagMismatch."""
+    """Let a person log in again.
+
+    Raises ResourceNotFound, EtagMismatch, and ResourceArchived while their team is archived.
+    """
+    team_id = (await find(change.tx, reference)).team_id
+    if team_id is not None:  # teams are locked before people
+        await resolving.team_locked(change.tx, str(team_id))
     user = await to_change(change, reference, etag)
+    if not user.active and user.team_id is not None:  # mostly the same one, and locked
+        await resolving.team_to_use(change.tx, str(user.team_id))
     active = replace(user, active=True)
     return await changing.store(
         change, KIND, "reactivate", user, active, category=Category.SECURITY
@@ -147,10 +155,11 @@ async def delete(change: Change, reference: str, etag: str) -> None:
         raise ResourceReferenced(
             resource_type=KIND, resource=user.username, used_by="a session: they have logged in"
         )
+    # First, since it waits for whoever is recording a failed log-in of this user.
+    await login_throttles.forget(change.tx, account_of(user.id, user.username))
     if await users.acts_waiting(change.tx, user.id):
         raise ResourceReferenced(resource_type=KIND, resource=user.username, used_by=_AUDIT_TRAIL)
     used = changing.referenced(KIND, user.username, USED_BY)
-    await login_throttles.forget(change.tx, account_of(user.id, user.username))
     await changing.delete(change, KIND, user, used, Category.SECURITY)
 
 

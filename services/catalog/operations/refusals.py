@@ -23,8 +23,13 @@ NOBODY = "unknown"
 async def record(change: Change, attempt: Attempt, refusal: Refusal) -> None:
     """Record a refused log-in, and that it has locked the account when it has.
 
-    Each password that was compared has an entry of its own.
+    Each password that was compared has an entry of its own. A user who was deleted meanwhile is
+    nobody, whose failures are forgotten: the ledger takes no entry of somebody whom it cannot know.
     """
+    if not await _is_there(change, attempt):
+        await login_throttles.forget(change.tx, attempt.account)
+        _record(change, "login_refused", None, {"username": NOBODY, "reason": refusal})
+        return
     account, told, source = await login_throttles.report(change.tx, attempt.account, attempt.source)
     await _record_lock(change, attempt, account, told)
     details: dict[str, Any] = {"username": _name(attempt), "reason": refusal}
@@ -45,6 +50,14 @@ async def record_suppressed(change: Change) -> None:
     )
     for one in due:
         await _record_rest(change, one)
+
+
+async def _is_there(change: Change, attempt: Attempt) -> bool:
+    """Say whether a user who was found is still there, and keep it so; nobody cannot go away."""
+    if attempt.user is None:
+        return True
+    user_id = attempt.user.user_id
+    return await users.credentials_locked(change.tx, user_id, to_change=False) is not None
 
 
 def _is_due(change: Change, source: Report) -> bool:

@@ -135,7 +135,7 @@ async def update(change: Change, wanted: Update) -> Release:
     rules.check_commit_time(wanted.values.get("commit_time"), change.now)
     release = await _to_change(change, wanted.reference, wanted.etag)
     changing.check_in_use(KIND, release, release.name)
-    changed = rules.update(release, wanted.values)
+    changed = rules.update(release, wanted.values, change.actor.people)
     named = {"release": release.name}
     return await changing.store(change, KIND, "update", release, changed, details=named)
 

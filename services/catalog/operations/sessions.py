@@ -19,13 +19,20 @@ from shared.db.models import identity as tables
 from shared.errors import LoginRefused, NotPermitted, ResourceNotFound, TokenRejected
 from shared.identity.access_tokens import AccessToken, AccessTokens
 from shared.identity.actor import Actor, ActorKind, Role
-from shared.identity.opaque_tokens import OpaqueToken, digest_of, new_refresh_token
+from shared.identity.opaque_tokens import (
+    OpaqueToken,
+    digest_of,
+    family_digest_of,
+    new_refresh_token,
+)
 from shared.ids import new_id, parse_id
 from shared.outbox.change import Change
 from shared.outbox.events import Category, Event
 
 GRACE = timedelta(seconds=10)
 """How long the previous refresh token is accepted, for answers that got lost on their way."""
+KEEP_USED = 2 * GRACE
+"""How long it is stored: longer, because calls with it wait for one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +86,13 @@ class Sessions:
 
         The one before is exchanged too for `GRACE`. One that was used earlier than that is held by
         two parties, so the session ends: recorded, and answered with TokenRejected like any token
-        that is not valid; None stands for that answer.
+        that is not valid; None stands for that answer. Such a one need not be stored any more: its
+        family says of which session it was.
         """
         session, given = await _presented(change, token)
         if session.revoked_at is not None:
             raise TokenRejected
-        if given.used_at is not None and change.now - given.used_at > GRACE:
+        if given is None or (given.used_at is not None and change.now - given.used_at > GRACE):
             await _revoke(change, session, "refresh_token_reused")
             change.refuse(TokenRejected())
             return None
@@ -92,8 +100,12 @@ class Sessions:
         if user is None or not user.active or change.now >= given.expires_at:
             raise TokenRejected
         await store.use_up(change.tx, session.id, change.now)
+        family = family_digest_of(token)
+        if family is not None:
+            await store.drop_used(change.tx, session.id, family, change.now - KEEP_USED)
         await store.note_refresh(change.tx, session.id, change.now)
-        return await self._pair(change, user, session.id, session.created_at + self.lifetime)
+        ends_at = session.created_at + self.lifetime
+        return await self._pair(change, user, session.id, ends_at, instead_of=token)
 
     async def page(self, db: Database, actor: Actor, user: str, at: PageRequest) -> Page[Session]:
         """Return a page of the caller's sessions that are not over, or of another user's.
@@ -112,9 +124,15 @@ class Sessions:
             return await store.listed(tx, found.id, now - self.lifetime, at)
 
     async def _pair(
-        self, change: Change, user: User, session_id: UUID, ends_at: datetime
+        self,
+        change: Change,
+        user: User,
+        session_id: UUID,
+        ends_at: datetime,
+        *,
+        instead_of: str = "",
     ) -> Started:
-        refresh = new_refresh_token()
+        refresh = new_refresh_token(instead_of)
         await add(
             change.tx,
             tables.RefreshToken,
@@ -122,6 +140,7 @@ class Sessions:
             id=new_id(),
             session_id=session_id,
             token_hash=refresh.digest,
+            family=family_digest_of(refresh.text),
             expires_at=ends_at,
         )
         return Started(user, self._tokens.issue(user.id, session_id), refresh, ends_at)
@@ -183,15 +202,19 @@ async def refusal_now(change: Change, attempt: Attempt) -> Refusal | None:
     return None if same_version or same_hash else Refusal.WRONG_PASSWORD
 
 
-async def _presented(change: Change, token: str) -> tuple[Session, store.RefreshToken]:
-    """Return the session of a refresh token, locked, and the token as it stands under the lock."""
-    digest = digest_of(token)
+async def _presented(change: Change, token: str) -> tuple[Session, store.RefreshToken | None]:
+    """Return the session of a refresh token, locked, and the token as it stands under the lock.
+
+    None for a token of which only the family is known; raises TokenRejected when not even that is.
+    """
+    digest, family = digest_of(token), family_digest_of(token)
     session_id = await store.session_of(change.tx, digest)
+    if session_id is None and family is not None:
+        session_id = await store.session_of_family(change.tx, family)
     session = await store.locked(change.tx, session_id) if session_id is not None else None
-    given = await store.refresh_token(change.tx, digest)
-    if session is None or given is None:
+    if session is None:
         raise TokenRejected
-    return session, given
+    return session, await store.refresh_token(change.tx, digest)
 
 
 async def _revoke(change: Change, session: Session, because: str) -> None:

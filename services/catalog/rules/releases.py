@@ -1,9 +1,10 @@
 """What publishing does to a release: it freezes version, commit, its time and digest, once."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from services.catalog.rules.resources import Release, ReleaseStatus
 from shared.domain_error import FieldViolation
@@ -89,20 +90,23 @@ def _complete(release: Release, wanted: Content, contradicted: list[str]) -> Con
     return content
 
 
-def update(release: Release, values: Mapping[str, Any]) -> Release:
+def update(release: Release, values: Mapping[str, Any], people: Collection[UUID]) -> Release:
     """Return a release with new values; of a published one only the notes can have others.
 
+    Whoever changes what a draft is made of, as `people` behind the call do, is among its authors.
     The time of a commit goes with it: another commit has none unless it is given too. Raises
     ReleaseContentDiffers.
     """
     changed = replace(release, **values)
     if changed.commit_sha != release.commit_sha and release.commit_sha:
         changed = replace(changed, commit_time=values.get("commit_time"))
-    frozen = [name for name in _PARTS if getattr(changed, name) != getattr(release, name)]
-    if frozen and release.status != ReleaseStatus.DRAFT:
-        names = ", ".join(_SPOKEN.get(name, name) for name in frozen)
+    differing = [name for name in _PARTS if getattr(changed, name) != getattr(release, name)]
+    if not differing:
+        return changed
+    if release.status != ReleaseStatus.DRAFT:
+        names = ", ".join(_SPOKEN.get(name, name) for name in differing)
         raise ReleaseContentDiffers(release=release.name, parts=names)
-    return changed
+    return replace(changed, authors=tuple(sorted({*release.authors, *people})))
 
 
 def check_commit_time(commit_time: datetime | None, now: datetime) -> None:

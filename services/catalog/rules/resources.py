@@ -117,7 +117,10 @@ class Environment(Archivable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release(Archivable):
-    """A version of a service. `authors` is everybody behind its creation and publication."""
+    """A version of a service.
+
+    `authors` is everybody behind its creation, its publication, and what it is made of.
+    """
 
     service_id: UUID
     service: str

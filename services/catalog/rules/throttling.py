@@ -2,10 +2,10 @@
 
 Failures are counted for an account as a whole and for each source of log-ins to it. After five in a
 row the next password is compared only after a second, then after two, four, up to 15 minutes; after
-a hundred none is, until the password is set anew. What the whole account suffers from does not
-concern a source from which its owner has logged in before: otherwise any stranger could lock
-anybody out. In 15 minutes ten passwords are compared from all other sources together, and ten from
-each source that is known.
+a hundred none is, until the password is set anew or an operator unlocks the account. What the whole
+account suffers from does not concern a source from which its owner has logged in before: otherwise
+any stranger could lock anybody out. In 15 minutes ten passwords are compared from all other sources
+together, and ten from each source that is known.
 """
 
 from dataclasses import dataclass, replace

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Select, func, literal_column, or_
+from sqlalchemy import ColumnElement, Row, Select, func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db import keyset
@@ -55,6 +55,28 @@ async def one(tx: AsyncConnection, kind: type[T], query: Query) -> T | None:
     """Return the only row of `query` as a value, None when there is none."""
     row = (await tx.execute(query)).one_or_none()
     return value_of(kind, row) if row is not None else None
+
+
+async def one_locked(  # noqa: PLR0913  (what is locked, how, and what is read of it)
+    tx: AsyncConnection,
+    kind: type[T],
+    query: Query,
+    table: Any,  # noqa: ANN401  (a table with an id)
+    same: ColumnElement[bool],
+    *,
+    shared: bool = False,
+    keeps_key: bool = False,
+) -> T | None:
+    """Return the row of `query` whose row of `table` is the `same`, which is locked first.
+
+    With `shared` others may share the lock; with `keeps_key` it stays possible to refer to the row.
+    `same` is about `table` alone. In two statements: one that has waited for the lock would see the
+    row as it is by then, but what it joins as it was before, such as another team, and with that
+    no row at all.
+    """
+    held = select(table.id).where(same).with_for_update(read=shared, key_share=keeps_key, of=table)
+    found = await tx.scalar(held)
+    return None if found is None else await one(tx, kind, query.where(table.id == found))
 
 
 async def page(

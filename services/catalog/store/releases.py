@@ -12,7 +12,7 @@ from sqlalchemy.orm import aliased
 from services.catalog.rules.resources import Release, ReleaseStatus
 from services.catalog.store import reading
 from services.catalog.store.deployments import COMPLETED, unfinished
-from services.catalog.store.reading import Listing, Query, one, value_of
+from services.catalog.store.reading import Listing, one, one_locked, value_of
 from shared.db.filtering import ChoiceField, Fields, FlagField, MomentField, NamedField, TextField
 from shared.db.keyset import Page, PageRequest, sorted_by
 from shared.db.models import catalog as tables
@@ -81,12 +81,12 @@ class ReleaseFilter:
 
 async def find(tx: AsyncConnection, reference: str) -> Release | None:
     """Return the release with this id, or of this `service@version`."""
-    return await one(tx, Release, _named(reference))
+    return await one(tx, Release, _QUERY.where(_same(reference)))
 
 
 async def find_locked(tx: AsyncConnection, reference: str) -> Release | None:
     """Return the release like `find`, and keep everybody else from changing it."""
-    return await one(tx, Release, _named(reference).with_for_update(of=_release))
+    return await one_locked(tx, Release, _QUERY, _release, _same(reference))
 
 
 async def find_each(tx: AsyncConnection, references: Sequence[str]) -> list[Release | None]:
@@ -105,10 +105,7 @@ async def find_each(tx: AsyncConnection, references: Sequence[str]) -> list[Rele
     for row in rows:
         release = value_of(Release, row)
         found[str(release.id)] = found[_spelled(release.service, release.version)] = release
-    return [
-        found.get(reference.lower()) or found.get(_spelled(*_parts(reference)))
-        for reference in references
-    ]
+    return [found.get(_key(reference)) for reference in references]
 
 
 async def listed(
@@ -181,21 +178,24 @@ async def where_live(tx: AsyncConnection, release: Release) -> str | None:
     return await tx.scalar(query)
 
 
-def _named(reference: str) -> Query:
-    return _QUERY.where(_same(reference))
-
-
 def _same(reference: str) -> ColumnElement[bool]:
     release_id = parse_id(reference)
     if release_id is not None:
         return _release.id == release_id
     service, version = _parts(reference)
-    return and_(func.lower(tables.Service.name) == func.lower(service), _release.version == version)
+    named = select(tables.Service.id).where(func.lower(tables.Service.name) == func.lower(service))
+    return and_(_release.service_id == named.scalar_subquery(), _release.version == version)
 
 
 def _parts(reference: str) -> tuple[str, str]:
     service, _, version = reference.partition("@")
     return service, version
+
+
+def _key(reference: str) -> str:
+    """Return the one spelling of an id, or of a name: versions may differ by case alone."""
+    release_id = parse_id(reference)
+    return str(release_id) if release_id is not None else _spelled(*_parts(reference))
 
 
 def _spelled(service: str, version: str) -> str:

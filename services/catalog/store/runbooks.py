@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.catalog.rules.resources import Runbook, RunbookVersion
 from services.catalog.store import reading
-from services.catalog.store.reading import Listing, Query, one
+from services.catalog.store.reading import Listing, Query, one, one_locked
 from shared.db.filtering import Fields, MomentField, NamedField, TagsField, TextField
 from shared.db.keyset import Page, PageRequest, sorted_by
 from shared.db.models import catalog as tables
@@ -125,8 +125,7 @@ async def find(tx: AsyncConnection, runbook_id: UUID) -> Runbook | None:
 
 async def find_locked(tx: AsyncConnection, runbook_id: UUID) -> Runbook | None:
     """Return the runbook like `find`, and keep everybody else from changing it."""
-    query = _WHOLE.where(_runbook.id == runbook_id).with_for_update(of=_runbook)
-    return await one(tx, Runbook, query)
+    return await one_locked(tx, Runbook, _WHOLE, _runbook, _runbook.id == runbook_id)
 
 
 async def listed(

@@ -2,12 +2,12 @@
 
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
 from services.catalog.rules.resources import ApiToken, ServiceAccount
-from services.catalog.store.reading import Filters, Query, one, page
+from services.catalog.store.reading import Filters, one, one_locked, page
 from shared.db.keyset import Page, PageRequest, sorted_by
 from shared.db.models import identity as tables
 from shared.ids import parse_id
@@ -50,12 +50,12 @@ _NEWEST_FIRST = sorted_by(_token.created_at, _token.id, descending=True)
 
 async def find(tx: AsyncConnection, reference: str) -> ServiceAccount | None:
     """Return the account with this id or, without regard to case, name."""
-    return await one(tx, ServiceAccount, _named(reference))
+    return await one(tx, ServiceAccount, _QUERY.where(_same(reference)))
 
 
 async def find_locked(tx: AsyncConnection, reference: str) -> ServiceAccount | None:
     """Return the account like `find`, and keep everybody else from changing it."""
-    return await one(tx, ServiceAccount, _named(reference).with_for_update(of=_account))
+    return await one_locked(tx, ServiceAccount, _QUERY, _account, _same(reference))
 
 
 async def listed(
@@ -81,8 +81,8 @@ async def tokens(tx: AsyncConnection, account_id: UUID, wanted: PageRequest) -> 
     return await page(tx, ApiToken, query, _NEWEST_FIRST, wanted)
 
 
-def _named(reference: str) -> Query:
+def _same(reference: str) -> ColumnElement[bool]:
     account_id = parse_id(reference)
     if account_id is not None:
-        return _QUERY.where(_account.id == account_id)
-    return _QUERY.where(func.lower(_account.name) == func.lower(reference))
+        return _account.id == account_id
+    return func.lower(_account.name) == func.lower(reference)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.catalog.rules.resources import Dependency, Service, ServiceLifecycle, ServiceTier
 from services.catalog.store import reading
 from services.catalog.store.deployments import unfinished
-from services.catalog.store.reading import Listing, Query, one
+from services.catalog.store.reading import Listing, one, one_locked
 from shared.db.filtering import ChoiceField, Fields, LabelsField, MomentField, NamedField, TextField
 from shared.db.keyset import Page, PageRequest, sorted_by
 from shared.db.models import catalog as tables
@@ -97,18 +97,19 @@ class ServiceFilter:
 
 async def find(tx: AsyncConnection, reference: str) -> Service | None:
     """Return the service with this id or, without regard to case, name."""
-    return await _whole(tx, await one(tx, Service, _named(reference)))
+    return await _whole(tx, await one(tx, Service, _QUERY.where(_same(reference))))
 
 
 async def find_locked(tx: AsyncConnection, reference: str) -> Service | None:
     """Return the service like `find`, and keep everybody else from changing it."""
-    return await _whole(tx, await one(tx, Service, _named(reference).with_for_update(of=_service)))
+    held = await one_locked(tx, Service, _QUERY, _service, _same(reference))
+    return await _whole(tx, held)
 
 
 async def find_shared(tx: AsyncConnection, reference: str) -> Service | None:
     """Return the service like `find`, and keep it as it is until the transaction ends."""
-    query = _named(reference).with_for_update(read=True, of=_service)
-    return await _whole(tx, await one(tx, Service, query))
+    held = await one_locked(tx, Service, _QUERY, _service, _same(reference), shared=True)
+    return await _whole(tx, held)
 
 
 async def find_each(tx: AsyncConnection, references: Sequence[str]) -> list[Service | None]:
@@ -204,7 +205,6 @@ async def _needs_of(tx: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, tupl
     return found
 
 
-def _named(reference: str) -> Query:
+def _same(reference: str) -> ColumnElement[bool]:
     service_id = parse_id(reference)
-    same = _service.id == service_id if service_id is not None else func.lower(reference) == _NAME
-    return _QUERY.where(same)
+    return _service.id == service_id if service_id is not None else func.lower(reference) == _NAME

@@ -113,6 +113,12 @@ async def session_of(tx: AsyncConnection, token_hash: bytes) -> UUID | None:
     return await tx.scalar(query.where(tables.RefreshToken.token_hash == token_hash))
 
 
+async def session_of_family(tx: AsyncConnection, family: bytes) -> UUID | None:
+    """Return the session whose refresh tokens are of a family."""
+    query = select(tables.RefreshToken.session_id)
+    return await tx.scalar(query.where(tables.RefreshToken.family == family).limit(1))
+
+
 async def refresh_token(tx: AsyncConnection, token_hash: bytes) -> RefreshToken | None:
     """Return a refresh token of a session that is locked."""
     token = tables.RefreshToken
@@ -125,3 +131,10 @@ async def use_up(tx: AsyncConnection, session_id: UUID, now: datetime) -> None:
     token = tables.RefreshToken
     statement = update(token).where(token.session_id == session_id, token.used_at.is_(None))
     await tx.execute(statement.values(used_at=now))
+
+
+async def drop_used(tx: AsyncConnection, session_id: UUID, family: bytes, before: datetime) -> None:
+    """Delete the refresh tokens of a family that were used before a moment."""
+    token = tables.RefreshToken
+    same = (token.session_id == session_id, token.family == family)
+    await tx.execute(delete(token).where(*same, token.used_at < before))

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy import and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.catalog.rules.resources import Credentials, User
 from services.catalog.store import reading
-from services.catalog.store.reading import Filters, Listing, Query, one, value_of
+from services.catalog.store.reading import Filters, Listing, one, one_locked, value_of
 from shared.db.filtering import ChoiceField, Fields, FlagField, MomentField, NamedField, TextField
 from shared.db.keyset import Page, PageRequest, sorted_by
 from shared.db.models import identity as tables
@@ -68,7 +68,7 @@ _ADMINS = and_(
 
 async def find(tx: AsyncConnection, reference: str) -> User | None:
     """Return the user with this id or, without regard to case, user name."""
-    return await one(tx, User, _named(reference))
+    return await one(tx, User, _QUERY.where(_same(reference)))
 
 
 async def find_each(tx: AsyncConnection, references: Sequence[str]) -> list[User | None]:
@@ -79,13 +79,12 @@ async def find_each(tx: AsyncConnection, references: Sequence[str]) -> list[User
 
 async def find_locked(tx: AsyncConnection, reference: str) -> User | None:
     """Return the user like `find`, and keep everybody else from changing it."""
-    locked = _named(reference).with_for_update(key_share=True, of=tables.User)
-    return await one(tx, User, locked)
+    return await one_locked(tx, User, _QUERY, tables.User, _same(reference), keeps_key=True)
 
 
 async def find_shared(tx: AsyncConnection, reference: str) -> User | None:
     """Return the user like `find`, and keep it as it is until the transaction ends."""
-    return await one(tx, User, _named(reference).with_for_update(read=True, of=tables.User))
+    return await one_locked(tx, User, _QUERY, tables.User, _same(reference), shared=True)
 
 
 async def find_locked_among_admins(tx: AsyncConnection, reference: str) -> tuple[User | None, bool]:
@@ -161,7 +160,6 @@ async def replace_hash(tx: AsyncConnection, user_id: UUID, old: str, new: str) -
     )
 
 
-def _named(reference: str) -> Query:
+def _same(reference: str) -> ColumnElement[bool]:
     user_id = parse_id(reference)
-    same = tables.User.id == user_id if user_id is not None else func.lower(reference) == _NAME
-    return _QUERY.where(same)
+    return tables.User.id == user_id if user_id is not None else func.lower(reference) == _NAME

@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from release_manager.audit.v1 import audit_pb2
 from release_manager.catalog.v1 import catalog_pb2
 
+from services.catalog import commands
 from services.catalog.app import PRODUCER, database
 from services.catalog.operations.housekeeping import Housekeeping
 from services.catalog.operations.logins import LogIns
@@ -24,6 +25,7 @@ from tests.rpc.catalog.conftest import entries
 from tests.rpc.catalog.identities import SECOND, THIRD, Identities
 from tests.support.database import Databases
 from tests.support.platform import Platform, running_platform
+from tests.support.polling import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 HOME, AWAY = "198.51.100.1", "203.0.113.{}"
@@ -139,6 +141,28 @@ async def test_strangers_do_not_keep_the_owner_out(
     locks = [e for e in await entries(platform, "user", user.id) if e.action == "lock"]
     assert [MessageToDict(lock.details)["lock"] for lock in locks] == ["delay", "stop"]
     assert {lock.category for lock in locks} == {audit_pb2.AUDIT_CATEGORY_SECURITY}
+
+
+async def test_an_operator_lets_in_again_whom_strangers_have_locked_out(
+    identities: Identities, platform: Platform, owner: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def unlock(name: str) -> int:
+        return await commands.run(platform.settings, commands.parser().parse_args(["unlock", name]))
+
+    user = await at_home(identities)
+    await owner.execute("UPDATE login_throttles SET failures = 99")
+    await refused(identities, user.username, source=AWAY.format(1))
+    assert (await throttle(owner, user))["locked_at"] is not None
+    assert await unlock(user.username.upper()) == 0
+    await log_in(identities, user.username, SECOND, AWAY.format(2))
+
+    async def recorded() -> Any:
+        return [e for e in await entries(platform, "user", user.id) if e.action == "unlock"]
+
+    (entry,) = await eventually(recorded)
+    assert (entry.user_id, entry.category) == ("", audit_pb2.AUDIT_CATEGORY_SECURITY)
+    assert await unlock("nobody-at-all") == 2
+    assert "nobody-at-all" in capsys.readouterr().err
 
 
 async def test_the_answer_is_the_same_whoever_it_is_and_however_often(

@@ -13,20 +13,22 @@ from release_manager.deployment.v1 import deployment_pb2
 from shared.errors import (
     EtagMismatch,
     IllegalTransition,
+    NotPermitted,
     ReleaseContentDiffers,
     ReleaseIncomplete,
     ReleaseInUse,
     ResourceArchived,
+    ResourceNotFound,
     ValidationFailed,
 )
 from tests.rpc.catalog.calls import COMMIT, DIGEST, Catalog
-from tests.rpc.catalog.conftest import entries
+from tests.rpc.catalog.conftest import entries, refusal
 from tests.rpc.catalog.test_teams import outcome
 from tests.support.platform import Platform
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-OTHER = "fedcba98765"
+OTHER, OTHER_DIGEST = "fedcba98765", "sha256:" + "1" * 64
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -69,6 +71,42 @@ async def test_all_of_a_draft_can_be_changed(catalog: Catalog) -> None:
     assert emptied.commit == ""
     error = await catalog.refused("PublishRelease", release=made.id)
     assert isinstance(error, ReleaseIncomplete)
+
+
+async def test_who_changes_what_a_draft_is_made_of_does_not_approve_it_for_production(
+    catalog: Catalog,
+) -> None:
+    first = {"type": pb.ENVIRONMENT_TYPE_PROD, "promotion_order": 0}
+    place = await catalog.make("environment", **first)
+    made = await catalog.make("release", "dev1", commit=COMMIT, artifact_digest=DIGEST)
+    await catalog.do("Update", "release", made.id, "dev2", notes="Read by many")
+    await catalog.do("Update", "release", made.id, "lead1", artifact_digest=OTHER_DIGEST)
+    await catalog.do("Publish", "release", made.id, "dev1")
+    approval = deployment_pb2.ApproveDeploymentRequest(
+        deployment=await deploy(catalog, made, place.name)
+    )
+    service = catalog.platform.deployment
+    who = await catalog.platform.person("lead1")
+    error = await refusal(service.ApproveDeployment(approval, metadata=who))
+    assert isinstance(error, NotPermitted)
+    assert "behind a release" in str(error)
+    who = await catalog.platform.person("dev2")
+    approved = await service.ApproveDeployment(approval, metadata=who)
+    assert approved.deployment.approvals_given == 1
+    await cancel(catalog, approval.deployment)
+    await catalog.do("Archive", "environment", place.id)
+
+
+async def test_versions_that_differ_by_case_alone_are_not_mixed_up(catalog: Catalog) -> None:
+    service = await catalog.make("service")
+    lower = await catalog.make("release", service=service.name, version="1.0.0-rc")
+    upper = await catalog.make("release", service=service.name, version="1.0.0-RC")
+    wanted = [f"{service.name.upper()}@1.0.0-RC", f"{service.name}@1.0.0-rc", lower.id.upper()]
+    answer = await catalog.call("BatchGetReleases", releases=wanted)
+    assert list(answer.releases) == [upper, lower, lower]
+    missing = [lower.name, f"{service.name}@1.0.0-Rc"]
+    error = await catalog.refused("BatchGetReleases", releases=missing)
+    assert isinstance(error, ResourceNotFound)
 
 
 async def test_of_a_published_release_only_the_notes_can_be_changed(catalog: Catalog) -> None:

@@ -197,6 +197,10 @@ async def test_an_execution_is_in_the_past_and_ends_after_it_begins(catalog: Cat
         assert [violation.field for violation in error.fields] == [field]
     short = await ran(catalog, made)
     assert short.started_at == short.finished_at
+    long_ago = Timestamp(seconds=-62_135_596_800)  # the first that a message can hold
+    assert (await ran(catalog, made, started_at=long_ago)).started_at.ToMicroseconds() == (
+        long_ago.ToMicroseconds() + 1
+    )
     begun = await ran(catalog, made, started_at=moment(hour))
     assert begun.started_at.ToNanoseconds() < begun.finished_at.ToNanoseconds()
 

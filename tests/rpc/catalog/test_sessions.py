@@ -148,6 +148,41 @@ async def test_an_old_token_ends_the_session_for_all_who_hold_it(
     assert [entry.action for entry in log] == ["login", "revoke"]
 
 
+async def test_used_tokens_are_known_without_being_kept(platform: Platform, owner: Any) -> None:
+    stolen = current = await log_in(platform, "dev1")
+    for _ in range(5):
+        current = await refresh(platform, current)
+        await age(platform, 21)
+    digest = digest_of(current.refresh_token)
+    session = "SELECT session_id FROM refresh_tokens WHERE token_hash = $1"
+    session_id = await owner.fetchval(session, digest)
+    kept = "SELECT count(*) FROM refresh_tokens WHERE session_id = $1"
+    assert await owner.fetchval(kept, session_id) == 2
+    assert await owner.fetchval(session, digest_of(stolen.refresh_token)) is None
+    for held in (stolen, current):
+        assert isinstance(await refusal(refresh(platform, held)), TokenRejected)
+    because = "SELECT revoked_because FROM sessions WHERE id = $1"
+    assert await owner.fetchval(because, session_id) == "refresh_token_reused"
+
+
+async def test_a_token_from_before_there_were_families_goes_on_and_stays_known(
+    platform: Platform, owner: Any
+) -> None:
+    session, old = await log_in(platform, "dev1"), f"old-{uuid4()}"
+    await owner.execute(
+        "UPDATE refresh_tokens SET token_hash = $2, family = NULL WHERE token_hash = $1",
+        digest_of(session.refresh_token),
+        digest_of(old),
+    )
+    current = await refresh(platform, pb.Session(refresh_token=old))
+    for _ in range(2):
+        await age(platform, 21)
+        current = await refresh(platform, current)
+    for token in (old, current.refresh_token):
+        held = pb.Session(refresh_token=token)
+        assert isinstance(await refusal(refresh(platform, held)), TokenRejected)
+
+
 async def test_a_token_lost_in_the_grace_cannot_live_on_beside_the_new_one(
     platform: Platform,
 ) -> None:
@@ -177,7 +212,7 @@ async def test_of_many_who_refresh_at_once_all_get_a_pair_and_one_can_go_on(
     assert isinstance(await refusal(refresh(platform, current)), TokenRejected)
 
 
-@pytest.mark.parametrize("token", ["garbage", "rmt_x", "é", "x" * 512])
+@pytest.mark.parametrize("token", ["garbage", "rmt_x", "é", "x" * 512, "a.b", ".", ".b"])
 async def test_what_is_no_refresh_token_is_rejected(platform: Platform, token: str) -> None:
     call = platform.identity.Refresh(pb.RefreshRequest(refresh_token=token))
     assert isinstance(await refusal(call), TokenRejected)

@@ -10,6 +10,7 @@ import pytest_asyncio
 from shared.errors import ResourceArchived, ResourceReferenced
 from shared.rpc.status import from_rpc_error
 from tests.rpc.catalog.calls import Catalog, fresh
+from tests.rpc.catalog.identities import Identities
 from tests.support.platform import Platform
 from tests.support.programs import execute
 
@@ -69,6 +70,21 @@ async def test_nothing_comes_to_belong_to_an_archived_team(catalog: Catalog) -> 
         assert error.facts == facts
     await catalog.do("Unarchive", "team", team.id)
     await catalog.do("Unarchive", "service", mine.id)
+
+
+async def test_nobody_comes_back_into_an_archived_team(catalog: Catalog) -> None:
+    identities = Identities(catalog.platform)
+    team = await catalog.make("team")
+    user = (await identities.create(team=team.name)).user
+    await identities.call("DeactivateUser", user=user.id)
+    await catalog.do("Archive", "team", team.id)
+    error = await identities.refused("ReactivateUser", user=user.id)
+    assert isinstance(error, ResourceArchived)
+    assert error.facts == {"resource_type": "team", "resource": team.name}
+    await catalog.do("Unarchive", "team", team.id)
+    assert (await identities.call("ReactivateUser", user=user.id)).user.active
+    assert isinstance(await catalog.refused("ArchiveTeam", team=team.id), ResourceReferenced)
+    await catalog.do("Update", "team", team.id, description="Still in use")
 
 
 async def test_a_team_that_anything_refers_to_is_not_deleted(catalog: Catalog) -> None:
