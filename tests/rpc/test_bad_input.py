@@ -124,6 +124,7 @@ async def test_there_is_a_valid_request_for_every_method(corpus: Corpus) -> None
 async def test_bad_input(corpus: Corpus, method: str) -> None:
     platform = corpus.platform
     platform.errors.clear()
+    corpus.admin = await platform.person("admin")
     valid = corpus.requests[method]
     as_ever = await platform.ask(method, valid, corpus.caller(method))
     tried = list(cases(method, valid))
