@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Callable
-from ipaddress import ip_address
-from typing import TypeVar
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_settings import NoDecode
 
 Item = TypeVar("Item")
 
@@ -114,3 +117,13 @@ def driver_url(url: str) -> str:
 def without_password(url: str) -> str:
     """Return the URL fit for a person's eyes: no password, for sentences and logs."""
     return unquote(re.sub(r"//([^/@:]*):[^/@]*@", r"//\1@", url, count=1))
+
+
+Network = IPv4Network | IPv6Network
+Address = Annotated[str, AfterValidator(check_address)]
+DatabaseUrl = Annotated[str, AfterValidator(normal_database_url)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list(str.lower))]
+Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(split_list(ip_network))]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"], BeforeValidator(lambda text: str(text).lower())
+]

@@ -7,25 +7,15 @@ no secret. `python -m shared.settings` prints `.env.example`, which a test keeps
 import sys
 import textwrap
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.setting_checks import relations, sentence_end
-from shared.setting_values import check_address, is_loopback, normal_database_url, split_list
-
-Network = IPv4Network | IPv6Network
-Address = Annotated[str, AfterValidator(check_address)]
-DatabaseUrl = Annotated[str, AfterValidator(normal_database_url)]
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_list(str.lower))]
-Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(split_list(ip_network))]
-LogLevel = Annotated[
-    Literal["debug", "info", "warning", "error"], BeforeValidator(lambda text: str(text).lower())
-]
+from shared.setting_values import Address, DatabaseUrl, LogLevel, Names, Networks, is_loopback
 
 ENV_FILE = ".env"
 EXAMPLE_HEADING = """\
@@ -65,7 +55,11 @@ class Settings(BaseSettings):
         " restart. When not set, `python -m services` starts an embedded PostgreSQL.",
     )
     database_pool_size: int = Field(
-        default=10, ge=2, le=200, description="Connections that one process holds at most."
+        default=10,
+        ge=2,
+        le=200,
+        description="Connections that one process holds at most for each of its database roles:"
+        " catalog and deployment have one, audit has five.",
     )
     release_manager_data_dir: Path = Field(
         default=Path(".data"),
@@ -122,7 +116,10 @@ class Settings(BaseSettings):
         default=20, ge=0, le=600, description="After SIGTERM, how long running calls may finish."
     )
     max_message_bytes: int = Field(
-        default=4_194_304, ge=65_536, description="Longest message accepted, in bytes."
+        default=4_194_304,
+        ge=65_536,
+        description="Lowers the longest message accepted, in bytes: without it 1 MiB by catalog,"
+        " 2 MiB by deployment and 4 MiB by audit.",
     )
     max_concurrent_calls: int = Field(
         default=1_000,
@@ -165,7 +162,7 @@ class Settings(BaseSettings):
         default=12, ge=4, le=16, description="Cost of a password hash; each step doubles it."
     )
     access_token_seconds: int = Field(
-        default=900, ge=60, le=86_400, description="Life of an access token."
+        default=900, ge=60, le=3_600, description="Life of an access token, an hour at most."
     )
     session_days: float = Field(
         default=30, gt=0, le=365, description="Life of a session, however often it is refreshed."
@@ -190,10 +187,14 @@ class Settings(BaseSettings):
         default=1_800, gt=0, description="Age of the oldest one beyond which new work is refused."
     )
     outbox_hard_rows: int = Field(
-        default=1_000_000, ge=1, description="Undelivered entries beyond which all but log-in is."
+        default=1_000_000,
+        ge=1,
+        description="Undelivered entries beyond which most changes are.",
     )
     outbox_hard_seconds: float = Field(
-        default=7_200, gt=0, description="Age of the oldest one beyond which all but log-in is."
+        default=7_200,
+        gt=0,
+        description="Age of the oldest one beyond which most changes are.",
     )
     webhook_source: str = Field(
         default="/release-manager",

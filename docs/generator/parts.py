@@ -14,7 +14,7 @@ from docs.generator.meanings import read_meanings
 from docs.generator.rights_part import rights_part
 from docs.generator.rollbacks import rollbacks_part
 from docs.generator.schema import read_schema
-from docs.generator.service_parts import metrics_part, settings_part
+from docs.generator.service_parts import backlog_part, metrics_part, settings_part
 from docs.generator.tables_part import counts_part, overview_part, tables_part
 from shared.setting_values import driver_url
 
@@ -35,6 +35,7 @@ async def read_parts(database_url: str) -> dict[str, str]:
         "errors": errors_part(),
         "settings": settings_part(),
         "metrics": metrics_part(),
+        "backlog": backlog_part(),
         "deployment-states": deployment_states_part(),
         "stage-states": stage_states_part(),
         "gates": gates_part(),

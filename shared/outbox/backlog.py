@@ -51,8 +51,8 @@ def _rule(method: str) -> int:
 class OutboxBacklog:
     """Measures the outbox of one producer every few seconds and admits or refuses changes.
 
-    Beyond the soft limit new work is refused, beyond the hard one everything that changes state
-    except logging in. It opens again by itself as soon as the ledger has caught up.
+    Beyond the soft limit new work is refused, beyond the hard one every change that the contract
+    does not let through. It opens again by itself as soon as the ledger has caught up.
     """
 
     def __init__(self, db: Database, producer: str, limits: OutboxLimits) -> None:

@@ -33,7 +33,7 @@ MEBIBYTE = 1_048_576
 MOST_WORKERS = 64
 MOST_METADATA_BYTES = 8_192
 # A client that finds the limit reached sees calls refused, not queued; MAX_CONCURRENT_CALLS is
-# the limit that answers with a reason.
+# the limit that answers with a status, without a reason as it is gRPC's own.
 MOST_STREAMS_PER_CONNECTION = 1_000
 KEEPALIVE_SECONDS = 60
 LEAST_PING_SECONDS = 20

@@ -13,6 +13,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from docs.generate import FOLDER
 from docs.generator.blocks import changed_pages
 from docs.generator.parts import read_parts
+from services.catalog.store import versions as catalog
+from services.deployment.store import versions as deployment
 from shared.rpc.status import errors_by_reason
 from shared.setting_values import driver_url
 from shared.settings import example
@@ -93,6 +95,18 @@ def test_every_setting_that_is_named_exists() -> None:
     assert words - codes - enum_values() - set(errors_by_reason()) - SETTINGS == set()
 
 
+def test_every_event_of_the_log_is_explained() -> None:
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("services", "shared")
+        for path in (PROJECT / folder).rglob("*.py")
+    )
+    logged = set(re.findall(r"\b_?log\.(?:info|warning|error|exception)\(\s*\"(\w+)\"", code))
+    page = (FOLDER / "operations.md").read_text(encoding="utf-8")
+    assert len(logged) > 40
+    assert {name for name in logged if f"`{name}`" not in page} == set()
+
+
 @pytest.mark.parametrize("heading", SCRIPTS)
 async def test_every_statement_runs_on_a_seeded_database(
     seeded_database_url: str, heading: str
@@ -103,6 +117,14 @@ async def test_every_statement_runs_on_a_seeded_database(
             await connection.fetch(statement)
     finally:
         await connection.close()
+
+
+def test_the_check_of_versions_knows_every_kind_of_aggregate() -> None:
+    (statement,) = SCRIPTS["Whether every change has its entry"]
+    kinds = set(re.findall(r"SELECT '(\w+)'(?: AS producer)?, '(\w+):' \|\|", statement))
+    assert kinds == {("catalog", kind) for kind in catalog.AGGREGATES} | {
+        ("deployment", kind) for kind in deployment.RECORDED
+    }
 
 
 async def test_the_seeded_ledger_passes_the_documented_checks(seeded_database_url: str) -> None:

@@ -80,6 +80,12 @@ def test_all_wrong_settings_are_reported_at_once(monkeypatch: pytest.MonkeyPatch
     assert "CATALOG_ADDRESS and DEPLOYMENT_ADDRESS must differ" in found
 
 
+def test_an_access_token_lives_an_hour_at_most() -> None:
+    assert read_settings(access_token_seconds=3_600).access_token_seconds == 3_600
+    (found,) = problems(access_token_seconds="3601")
+    assert "ACCESS_TOKEN_SECONDS" in found
+
+
 def test_relations_of_a_wrong_setting_are_not_guessed() -> None:
     assert problems(outbox_soft_rows="many") == ("OUTBOX_SOFT_ROWS must be a whole number.",)
 

@@ -68,6 +68,11 @@ async def refusal(made: Awaitable[Any]) -> DomainError:
     return error
 
 
+def is_of_grpc_itself(failed: grpc.aio.AioRpcError) -> bool:
+    """Tell whether a call was refused without details and trailers of ours."""
+    return not failed.trailing_metadata()
+
+
 async def until(reached: Callable[[], bool]) -> None:
     """Wait until something is so, for at most five seconds."""
     async with asyncio.timeout(5):

@@ -14,6 +14,7 @@ from tests.rpc.calls import (
     call,
     call_with_bytes,
     failure,
+    is_of_grpc_itself,
     raw,
     refusal,
     until,
@@ -147,8 +148,10 @@ async def test_unknown_methods(running: Running) -> None:
         failed = await failure(raw(running.channel.unary_unary, method)(b"", metadata=VIEWER))
         assert failed.code() is grpc.StatusCode.UNIMPLEMENTED
         assert failed.details() == "Method not found!"
+        assert is_of_grpc_itself(failed)
 
 
 async def test_a_request_that_is_too_long(running: Running) -> None:
-    made = call(running, "Say", EchoRequest(text="x" * 1_100_000))
-    assert (await failure(made)).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    failed = await failure(call(running, "Say", EchoRequest(text="x" * 1_100_000)))
+    assert failed.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert is_of_grpc_itself(failed)

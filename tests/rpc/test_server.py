@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from shared.rpc.server import RpcServer, ServerOptions, ServerUnusable
-from tests.rpc.calls import VIEWER, call, failure, raw, refusal, until
+from tests.rpc.calls import VIEWER, call, failure, is_of_grpc_itself, raw, refusal, until
 from tests.rpc.conftest import SERVICE, Running, running_server
 from tests.rpc.echo import KnownTokens
 from tests.rpc.protos.echo_pb2 import EchoRequest
@@ -183,6 +183,7 @@ async def test_no_more_calls_at_a_time_than_allowed(running: Running) -> None:
     await until(lambda: running.servicer.entered == 2)
     failed = await failure(call(running, "Say", EchoRequest()))
     assert failed.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert is_of_grpc_itself(failed)
     for made in waiting:
         made.cancel()
 
