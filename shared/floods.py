@@ -88,11 +88,6 @@ class Floods(Generic[K, V]):
         self._kinds = {}
         return reports
 
-    def give_back(self, report: Report[K, V]) -> None:
-        """Hold a report that could not be told; it is due again at once."""
-        self._hold(report, due_at=report.first_at)
-        self._kinds[report.key].due_at = report.first_at
-
     def _is_due(self, kind: _Kind[K, V], now: datetime) -> bool:
         """Tell whether the window is over; one that cannot be is of a clock that was put back."""
         return not now < kind.due_at <= now + self._window

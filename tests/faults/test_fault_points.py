@@ -61,6 +61,11 @@ WAITING = """
     WHERE application_name = $1 AND wait_event_type = 'Lock' AND datname = current_database()
 """
 
+REPLICATING = """
+    SELECT pid FROM pg_stat_activity
+    WHERE application_name = $1 AND wait_event = 'SyncRep' AND datname = current_database()
+"""
+
 
 @dataclass
 class Ledger:
@@ -133,6 +138,20 @@ async def stopped_at(machine: LedgerMachine, what: str) -> AsyncIterator[asyncpg
         await database.close()
 
 
+@asynccontextmanager
+async def without_standby(machine: LedgerMachine) -> AsyncIterator[asyncpg.Connection]:
+    """Let PostgreSQL wait for a synchronous standby that is away."""
+    database = await asyncpg.connect(machine.asyncpg_url)
+    await database.execute("ALTER SYSTEM SET synchronous_standby_names = 'absent'")
+    await database.execute("SELECT pg_reload_conf()")
+    try:
+        yield database
+    finally:
+        await database.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        await database.execute("SELECT pg_reload_conf()")
+        await database.close()
+
+
 @pytest.mark.parametrize(("point", "victim"), CHOSEN)
 async def test_an_end_in_the_middle_only_repeats_work(
     ledger: Ledger, point: str, victim: str
@@ -159,6 +178,27 @@ async def test_an_end_in_the_middle_only_repeats_work(
     verdict = await ledger.verdict()
     assert verdict.verdict == pb.LEDGER_VERDICT_INTACT, verdict
     assert verdict.entries == verdict.tree_size >= before + 2  # and that it was verified
+
+
+async def test_what_the_standby_may_not_have_is_not_published(ledger: Ledger) -> None:
+    """An append that is cut off while it waits for the standby is there for all to see."""
+    machine = ledger.machine
+    await ledger.append(event(), signed=True)
+    published = machine.keys / "checkpoints"
+    before = published.read_bytes()
+    sent = event()
+    async with without_standby(machine) as database:
+        appending = asyncio.create_task(ledger.append(sent))
+        waiting = await eventually(lambda: database.fetchval(REPLICATING, "audit_writer"), 20, 0.02)
+        await database.execute("SELECT pg_terminate_backend($1)", waiting)
+        await eventually(lambda: database.fetchval(REPLICATING, "audit_integrator"), 20, 0.02)
+        assert published.read_bytes() == before
+    place = (await appending).audit_log.leaf_index
+    again = await ledger.append(sent, signed=True)
+    assert again.audit_log.leaf_index == place
+    assert published.read_bytes().startswith(before)
+    assert len(published.read_bytes()) > len(before)
+    assert (await ledger.verdict()).verdict == pb.LEDGER_VERDICT_INTACT
 
 
 async def test_a_restored_backup_is_not_signed(ledger: Ledger) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from shared.db.violations import translate
 from shared.domain_error import DomainError
 from shared.errors import AggregateSequenceReused, EventIdReused, NotPermitted, ScopeRequired
 from shared.identity.actor import Actor
-from shared.ids import parse_id
+from shared.ids import new_id, parse_id
 
 ON_BEHALF_OF = "on_behalf_of"
 # The producer of the entries that the audit service writes about itself; nobody else may be it.
@@ -56,10 +56,15 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """An event of the audit service itself, and the user it speaks of, who is known already."""
+    """An event of the audit service itself, and the user it speaks of, who is known already.
+
+    It has its id from the beginning: recorded again, because nobody heard what became of it the
+    first time, it is the same entry.
+    """
 
     event: Event
     user_id: UUID | None
+    event_id: UUID = field(default_factory=new_id)
 
 
 OnReused = Callable[[Actor, EventIdReused], None]
@@ -129,7 +134,7 @@ class Ledger:
         now = self._clock()
         sealed = [
             seal(
-                one.event,
+                replace(one.event, event_id=one.event_id),
                 producer=ITSELF,
                 user_id=one.user_id,
                 now=now,

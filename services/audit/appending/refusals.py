@@ -48,9 +48,6 @@ class Sort:
     reason: str
 
 
-Told = Report[Sort, Event]
-
-
 class Refusals:
     """Notes refusals at once and writes them by and by."""
 
@@ -59,6 +56,7 @@ class Refusals:
         self._clock = clock
         # Apart, so that a producer that reuses ids cannot hide a denied call among its own.
         self._floods: tuple[Floods[Sort, Event], ...] = (Floods(), Floods())
+        self._unwritten: Sequence[Own] = ()
         self._news = asyncio.Event()
         self._stopping = False
         self._record: Record | None = None
@@ -132,43 +130,61 @@ class Refusals:
         while not self._stopping:
             with suppress(TimeoutError):
                 # Not `wait_for`, which in Python 3.11 loses a cancellation that meets the news.
-                async with asyncio.timeout(pause(self._floods, self._clock())):
+                async with asyncio.timeout(
+                    0 if self._unwritten else pause(self._floods, self._clock())
+                ):
                     await self._news.wait()
             self._news.clear()
-            now = self._clock()
-            if not await self._write([(floods, floods.take(now)) for floods in self._floods]):
+            if not await self._write():
                 await asyncio.sleep(AGAIN_S)
             elif not self._stopping:
                 await asyncio.sleep(TOGETHER_S)
         for _ in range(LAST_ATTEMPTS):
-            if await self._write([(floods, floods.take_all()) for floods in self._floods]):
+            if await self._write():
                 return
             await asyncio.sleep(AGAIN_S)
-        for floods in self._floods:
-            for report in floods.take_all():
-                _log.error("audit_refusal_lost", count=report.count, refusal=str(report.sample))
+        for own in (*self._unwritten, *self._taken()):
+            count = own.event.details["count"]
+            _log.error("audit_refusal_lost", count=count, refusal=str(own))
 
-    async def _write(self, taken: Sequence[tuple[Floods[Sort, Event], Sequence[Told]]]) -> bool:
-        """Append reports in one commit; when that fails give them back, and say so."""
-        own = [_entry(report) for _floods, reports in taken for report in reports]
-        if not own or self._record is None:
+    def _taken(self) -> list[Own]:
+        """Return the entries of what is due; of all that is held back, when this is the end."""
+        now = self._clock()
+        return [
+            _entry(report)
+            for floods in self._floods
+            for report in (floods.take_all() if self._stopping else floods.take(now))
+        ]
+
+    async def _write(self) -> bool:
+        """Append what was not appended before, then what is due; tell whether all of it is there.
+
+        Of a commit whose answer was lost nobody knows what became of it. So the same entries are
+        tried again until they are there, and nothing is counted twice.
+        """
+        if not await self._append():
+            return False
+        self._unwritten = self._taken()
+        return await self._append()
+
+    async def _append(self) -> bool:
+        """Append what is not written, in one commit."""
+        if not self._unwritten or self._record is None:
             return True
         try:
-            outcomes = await self._record(own)
+            outcomes = await self._record(self._unwritten)
         except Exception as error:  # noqa: BLE001  (a database that is away comes back)
             _log.warning("audit_refusals_not_written", error=type(error).__name__)
-            for floods, reports in taken:
-                for report in reports:
-                    floods.give_back(report)
             return False
-        for one, outcome in zip(own, outcomes, strict=True):
+        for one, outcome in zip(self._unwritten, outcomes, strict=True):
             if isinstance(outcome, Refused):
                 problem = outcome.error.reason
                 _log.error("audit_refusal_lost", problem=problem, refusal=str(one))
+        self._unwritten = ()
         return True
 
 
-def _entry(report: Told) -> Own:
+def _entry(report: Report[Sort, Event]) -> Own:
     """Return the entry for a report; of several kinds together it names none."""
     event = report.sample
     counted: dict[str, object] = {"count": report.count}

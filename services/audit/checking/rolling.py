@@ -25,7 +25,7 @@ from shared.db.engine import Database
 
 ROUND = timedelta(minutes=10)
 ROUNDS_A_DAY = timedelta(days=1) // ROUND
-# What a start makes up for: one that runs at some time of each day leaves nothing out.
+# What is made up for, at a start and at most: who runs at some time of each day leaves nothing out.
 MADE_UP = ROUNDS_A_DAY
 BLOCK = 4_096
 # The clocks of replicas and database may differ by so much.
@@ -102,8 +102,7 @@ class Rolling:
         number = self._now()
         async with driver_connection(self._database.engine) as driver:
             if not await driver.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
-                # Whoever has begun this round has done all others.
-                self._done = number - 1
+                # That it was begun does not say that it will be done, nor that others were.
                 return False
             try:
                 began = time.monotonic()
@@ -115,13 +114,14 @@ class Rolling:
         return True
 
     async def _verify(self, number: int) -> None:
-        since = _START + self._done * ROUND - OVERLAP
+        done = max(self._done, number - MADE_UP)
+        since = _START + done * ROUND - OVERLAP
         async with self._database.snapshot() as tx:
             size = (await trees.head(tx)).next_index
             first = await trees.first_since(tx, since)
         new = size if first is None else min(first, size)
         blocks = {block for block in self._suspects if block * BLOCK < size}
-        blocks |= set(due_blocks(self._done + 1, number, self._rounds, -(-new // BLOCK)))
+        blocks |= set(due_blocks(done + 1, number, self._rounds, -(-new // BLOCK)))
         self._suspects.clear()
         for block in sorted(blocks):
             await self._range(block * BLOCK, min((block + 1) * BLOCK, size))

@@ -17,7 +17,7 @@ from services.audit.store import trees
 from services.audit.store.queries import Filter
 from shared.clock import Clock
 from shared.db.engine import Database
-from shared.errors import SigningStopped
+from shared.errors import ExportChanged, SigningStopped
 from shared.merkle.tree import Node, Span
 
 CATEGORIES = ("change", "access", "security")
@@ -48,7 +48,7 @@ class Manifests:
     ) -> str:
         """Return the note of a manifest, as soon as a checkpoint covers the export.
 
-        Raises SigningStopped.
+        Raises SigningStopped, and ExportChanged when entries were lost since the export began.
         """
         await self._integrator.covering(pinned.size)
         problem = self._integrator.problem
@@ -76,6 +76,9 @@ class Manifests:
             newest = await trees.newest_checkpoint(tx)
             if newest is None:
                 raise SigningStopped(size=pinned.size, problem="no checkpoint was ever signed")
+            if newest.epoch != pinned.epoch or newest.size < pinned.size:
+                # A later epoch says that entries were lost: perhaps some that were exported.
+                raise ExportChanged(position=pinned.whole.first)
             if not whole:
                 return newest.note, None
             before = subtrees(Span(0, pinned.whole.first))

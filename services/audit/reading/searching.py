@@ -145,24 +145,13 @@ class Search:
         walk = pages.walk(
             self.wanted, driver, left, examine=each, size=size, oldest_first=oldest_first
         )
-        met = await self._entries(walk)
-        # One of several ways may have been left before it had as many.
-        is_sure = driver.ways == 1 or (each >= size and pages.is_whole(self.wanted, driver))
-        if len(met) == size and is_sure:
-            self.found += met
-            return int(met[-1].leaf_index)
-        stopped = pages.stopped(driver, left, examined=each, oldest_first=oldest_first)
-        stops = [stop for stop in (await self.tx.execute(*stopped)).one() if stop is not None]
-        if not stops:
-            self.found += met
-            return None if self._missing else int(met[-1].leaf_index)
-        # Beyond the nearest stop, entries may be missing that are met that way.
-        stop = int(min(stops) if oldest_first else max(stops))
-        self.found += [entry for entry in met if self._is_done(entry.leaf_index, stop)]
-        return stop if self._missing else int(self.found[-1].leaf_index)
-
-    def _is_done(self, leaf: int, stop: int) -> bool:
-        return leaf <= stop if self.oldest_first else leaf >= stop
+        for entry in await self._entries(walk):
+            if entry.matches:
+                self.found.append(entry)
+            # Beyond the nearest end of a way, entries may be missing that are met that way.
+            if self._missing == 0 or entry.number == each:
+                return int(entry.leaf_index)
+        return None
 
     async def _probe(
         self, details: str, left: Leaves, span: tuple[int, int], driver: Driver

@@ -211,7 +211,7 @@ class Integrator:
             await trees.put_tiles(tx, changed)
         added = StoredCheckpoint(end, checkpoint.root, note, ring.epoch)
         await trees.put_checkpoint(tx, added)
-        await asyncio.to_thread(self._publish, note)
+        await self._publish_durable(note)
         return added
 
     async def _publish_again(
@@ -219,7 +219,17 @@ class Integrator:
     ) -> None:
         """Publish what was stored and is not in the file: it is new, or another replica's."""
         _check_published(published, await trees.tiles(tx, _edge(published)))
-        await asyncio.to_thread(self._publish, stored.note)
+        await self._publish_durable(stored.note)
+
+    async def _publish_durable(self, note: str) -> None:
+        """Publish what covers entries that this pass saw, once no fail-over can lose them.
+
+        The checkpoint is stored after that, as nobody may see one that is not in the file. So the
+        commit that waits for the disks is one of its own, beside the pass.
+        """
+        async with self._database.transaction() as beside:
+            await trees.write_ahead(beside)
+        await asyncio.to_thread(self._publish, note)
 
     def _publish(self, note: str) -> None:
         try:

@@ -24,10 +24,13 @@ from sqlalchemy import (
     Integer,
     Select,
     Uuid,
+    and_,
     any_,
     bindparam,
     func,
+    or_,
     select,
+    true,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -84,15 +87,15 @@ def drivers(wanted: Filter) -> list[Driver]:
     return found
 
 
-def is_whole(wanted: Filter, driver: Driver) -> bool:
-    """Tell whether a driver answers all of a filter, so that whatever is met matches."""
-    return set(_conditions(wanted)) <= {driver.name}
-
-
 def walk(  # noqa: PLR0913  (what bounds it)
     wanted: Filter, driver: Driver, leaves: Leaves, *, examine: int, size: int, oldest_first: bool
 ) -> Asked:
-    """Return the statement for the first `size` matching entries, `examine` looked at each way."""
+    """Return the statement for the first `size` matching entries, `examine` looked at each way.
+
+    The last one that may be looked at of a way comes too, whether or not it `matches`; its `number`
+    is `examine`. Where the walk ended must be told by the walk itself: another statement would
+    count what was appended, or left the ledger, since.
+    """
     parameters = _values(wanted) | _given(driver, leaves) | {"examine": examine, "size": size}
     return _walk(driver.name, driver.ways, _conditions(wanted), oldest_first), parameters
 
@@ -105,35 +108,24 @@ def _walk(
     oldest_first: bool,  # noqa: FBT001
 ) -> Select[Any]:
     found = []
+    number = func.row_number().over(order_by=_order(AuditLog, driver, oldest_first))
     for way in range(ways):
-        met = _along(select(_ENTRIES), driver, oldest_first, way=way).limit(_count("examine"))
+        numbered = select(_ENTRIES, number.label("number"))
+        met = _along(numbered, driver, oldest_first, way=way).limit(_count("examine"))
         one = met.subquery(f"met_{way}")
-        rest = [_condition(one.c, name) for name in conditions if name != driver]
-        order = _order(one.c, driver, oldest_first)
-        found.append(select(one).where(*rest).order_by(*order).limit(_count("size")))
+        rest = (_condition(one.c, name) for name in conditions if name != driver)
+        matches = and_(true(), *rest)
+        found.append(
+            select(one, matches.label("matches"))
+            .where(or_(matches, one.c.number == _count("examine")))
+            .order_by(*_order(one.c, driver, oldest_first))
+            .limit(_count("size"))
+        )
     if len(found) == 1:
         return found[0]
     # At most `size` of each way are left to be put in order.
     either = union_all(*(select(one.subquery()) for one in found)).subquery("either")
     return select(either).order_by(*_order(either.c, None, oldest_first)).limit(_count("size"))
-
-
-def stopped(driver: Driver, leaves: Leaves, *, examined: int, oldest_first: bool) -> Asked:
-    """Return the statement for the last entry examined each way, NULL where there are fewer."""
-    parameters = _given(driver, leaves) | {"before": examined - 1}
-    return _stopped(driver.name, driver.ways, oldest_first), parameters
-
-
-@lru_cache(FORMS)
-def _stopped(driver: str | None, ways: int, oldest_first: bool) -> Select[Any]:  # noqa: FBT001
-    last = [
-        _along(select(AuditLog.leaf_index), driver, oldest_first, way=way)
-        .offset(_count("before"))
-        .limit(1)
-        .scalar_subquery()
-        for way in range(ways)
-    ]
-    return select(*last)
 
 
 def outlook(choices: Sequence[Driver], leaves: Leaves, *, at_most: int) -> Asked:

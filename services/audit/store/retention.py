@@ -32,6 +32,8 @@ _INTERVAL = """
     WHERE id >= $1 AND id < $2
 """
 HOLD_PARAMETERS = 13
+# What looks at each entry of a month may take this long, whatever other statements may.
+MONTH_S = 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ async def retire(driver: Driver, entry: Sealed, month: date, span: Span) -> Outc
     `changed` when the month does not have exactly the positions of `span`.
     """
     given = (*arrays([entry]), month, span.first, span.end)
-    return _outcome(await driver.fetchrow(_RETIRE, *given))
+    return _outcome(await _of_month(driver, _RETIRE, *given))
 
 
 async def drop_month(driver: Driver, month: date) -> Outcome:
@@ -130,7 +132,7 @@ async def drop_month(driver: Driver, month: date) -> Outcome:
 
     Raises asyncpg.LockNotAvailableError when somebody reads the ledger at this moment.
     """
-    return _outcome(await driver.fetchrow(_DROP_MONTH, month))
+    return _outcome(await _of_month(driver, _DROP_MONTH, month))
 
 
 async def place_hold(driver: Driver, entry: Sealed, hold: Hold) -> tuple[str, UUID]:
@@ -146,6 +148,12 @@ async def release_hold(driver: Driver, entry: Sealed, hold: UUID, by: UUID, beca
     """Release a hold and append `entry`, which says so; `released`, or `known` when it was."""
     row = await driver.fetchrow(_RELEASE_HOLD, *arrays([entry]), hold, by, because)
     return str(_given(row)["o_outcome"])
+
+
+async def _of_month(driver: Driver, statement: str, *given: Any) -> asyncpg.Record | None:  # noqa: ANN401
+    async with driver.transaction():
+        await driver.execute(f"SET LOCAL statement_timeout = '{MONTH_S}s'")
+        return await driver.fetchrow(statement, *given, timeout=MONTH_S)
 
 
 def _outcome(row: asyncpg.Record | None) -> Outcome:
@@ -182,7 +190,7 @@ async def interval(driver: Driver, month: date) -> tuple[Span, int] | None:
         queries.id_floor(datetime(day.year, day.month, 1, tzinfo=UTC))
         for day in (month, after(month))
     ]
-    row = _given(await driver.fetchrow(_INTERVAL, *ends))
+    row = _given(await _of_month(driver, _INTERVAL, *ends))
     return None if row[0] is None else (Span(row[0], row[1]), row[2])
 
 

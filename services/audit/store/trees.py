@@ -26,6 +26,11 @@ _TILES = text("""
     FROM unnest(CAST(:levels AS smallint[]), CAST(:places AS bigint[])) AS wanted (level, tile)
     JOIN merkle_tiles AS t ON t.level = wanted.level AND t.tile = wanted.tile
 """)
+_WRITE_AHEAD = text("""
+    SELECT pg_logical_emit_message(true, 'release_manager', 'ledger'),
+        CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')
+            THEN set_config('synchronous_commit', 'on', true) END
+""")
 _ROWS = f"""
     SELECT {COLUMNS} FROM audit_logs WHERE leaf_index >= $1 AND leaf_index < $2
     ORDER BY leaf_index, id
@@ -117,6 +122,15 @@ async def tiles(tx: AsyncConnection, keys: Collection[TileKey]) -> dict[TileKey,
     }
     rows = await tx.execute(_TILES, wanted)
     return {TileKey(level, tile): hashes for level, tile, hashes in rows}
+
+
+async def write_ahead(tx: AsyncConnection) -> None:
+    """Let the commit of this transaction wait for the disks, as if it had changed something.
+
+    When that returns, all that anybody saw before is on them, those of a synchronous standby
+    included; what is seen need not be, when the backend that committed it was cut off.
+    """
+    await tx.execute(_WRITE_AHEAD)
 
 
 async def put_tiles(tx: AsyncConnection, changed: Mapping[TileKey, bytes]) -> None:

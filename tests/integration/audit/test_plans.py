@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import asyncpg as dialects
 
 from services.audit.reading import searching
 from services.audit.reading.entries import PageQuery, Reading
-from services.audit.reading.searching import EXAMINED, FEW, FIRST
+from services.audit.reading.searching import FEW, FIRST
 from services.audit.store import pages, queries
 from services.audit.store.pages import EVERYTHING, PLANS, Asked, Driver
 from services.audit.store.queries import ALL_CATEGORIES, Filter, Leaves
@@ -100,7 +100,7 @@ def kinds(plan: dict[str, Any]) -> set[str]:
     return {node["Node Type"] for node in nodes(plan)}
 
 
-ORDERED = {"Limit", "Merge Append", "Subquery Scan", "Result", "Index Scan", "Index Only Scan"}
+ORDERED = {"Limit", "Merge Append", "Subquery Scan", "WindowAgg", "Index Scan"}
 
 
 async def test_a_walk_goes_along_the_index_of_its_driver_whatever_the_filter(
@@ -119,15 +119,13 @@ async def test_a_walk_goes_along_the_index_of_its_driver_whatever_the_filter(
         walking = pages.walk(
             filter_, driver, LEAVES, examine=FIRST, size=101, oldest_first=oldest_first
         )
-        stopping = pages.stopped(driver, LEAVES, examined=EXAMINED, oldest_first=oldest_first)
         index = "leaf_index" if driver.name is None else f"{driver.name}_leaf_index"
-        for asked in (walking, stopping):
-            found = await plan(reader, asked)
-            used = scans(found)
-            assert {used_index for _kind, used_index in used} == {index}
-            assert len(used) >= MONTHS - 1
-            # Several ways are put together, each with no more than a page.
-            assert kinds(found) <= ORDERED | ({"Append", "Sort"} if driver.ways > 1 else set())
+        found = await plan(reader, walking)
+        used = scans(found)
+        assert {used_index for _kind, used_index in used} == {index}
+        assert len(used) >= MONTHS - 1
+        # Several ways are put together, each with no more than a page.
+        assert kinds(found) <= ORDERED | ({"Append", "Sort"} if driver.ways > 1 else set())
 
 
 async def test_point_reads_dates_and_matches_use_keys(reader: Database) -> None:
@@ -198,11 +196,11 @@ async def test_a_page_and_a_point_read_are_one_statement_each(
     assert await statements(action="deploy") == 1
     everything = {"categories": ALL_CATEGORIES}
     assert await statements(details='{"environment":"prod"}', **everything) == 1
-    assert await statements(details='{"environment":"prod"}') == 2
-    assert await statements(user_id=new_id()) == 2
+    assert await statements(details='{"environment":"prod"}') == 1
+    assert await statements(user_id=new_id()) == 1
     # As in a ledger of which this is a small part.
     monkeypatch.setattr(searching, "FEW", 100)
-    assert await statements(details='{"incident":8}') <= 6
+    assert await statements(details='{"incident":8}') <= 4
     with statements_sent(reader) as executed:
         await reading.by_leaf_index(7)
     assert len(executed) == 1
