@@ -45,6 +45,8 @@ async def walk() -> AsyncIterator[tuple[Machine, Walk, asyncpg.Connection]]:
     """Bring everything up, with services whose releases may go to dev."""
     with own_environment() as environment:
         environment["BCRYPT_ROUNDS"] = "4"
+        # So that nobody has to log in again on a long walk.
+        environment["ACCESS_TOKEN_SECONDS"] = "3600"
         with Machine(environment) as machine:
             machine.wait_for("\nready\n")
             database = await asyncpg.connect(machine.database_url())
