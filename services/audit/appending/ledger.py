@@ -111,15 +111,10 @@ class Ledger:
         now = self._clock()
         outcomes: list[Sealed | Refused] = []
         for number, event in enumerate(events, 1):
-            outcomes.append(self._sealed(producer, event, users, now))
+            outcomes.append(self._sent(producer, event, users, now))
             if number % SEALED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        sealed = [outcome for outcome in outcomes if isinstance(outcome, Sealed)]
-        places = iter(await self._group_commit.append(sealed) if sealed else ())
-        judged = [
-            outcome if isinstance(outcome, Refused) else _judged(outcome, next(places))
-            for outcome in outcomes
-        ]
+        judged = await self._appended(outcomes)
         if self._on_reused is not None:
             for refused in judged:
                 if isinstance(refused, Refused) and isinstance(refused.error, EventIdReused):
@@ -132,31 +127,35 @@ class Ledger:
         For them every category is allowed, and the user is not looked up. Raises as `log_all` does.
         """
         now = self._clock()
-        sealed = [
-            seal(
-                replace(one.event, event_id=one.event_id),
-                producer=ITSELF,
-                user_id=one.user_id,
-                now=now,
-                mac_key=self._mac_key,
-            )
+        outcomes = [
+            self._sealed(replace(one.event, event_id=one.event_id), ITSELF, one.user_id, now)
             for one in own
         ]
-        places = await self._group_commit.append(sealed)
-        return [_judged(event, place) for event, place in zip(sealed, places, strict=True)]
+        return await self._appended(outcomes)
 
-    def _sealed(
+    async def _appended(self, outcomes: Sequence[Sealed | Refused]) -> list[Logged | Refused]:
+        """Append what was sealed; say of each what became of it."""
+        sealed = [outcome for outcome in outcomes if isinstance(outcome, Sealed)]
+        places = iter(await self._group_commit.append(sealed) if sealed else ())
+        return [
+            outcome if isinstance(outcome, Refused) else _judged(outcome, next(places))
+            for outcome in outcomes
+        ]
+
+    def _sent(
         self, producer: Actor, event: Event, users: dict[str, UUID], now: datetime
     ) -> Sealed | Refused:
         try:
             user_id = _user(producer, event, users)
-            return seal(
-                event,
-                producer=producer.username,
-                user_id=user_id,
-                now=now,
-                mac_key=self._mac_key,
-            )
+        except DomainError as error:
+            return Refused(event.event_id, error)
+        return self._sealed(event, producer.username, user_id, now)
+
+    def _sealed(
+        self, event: Event, producer: str, user_id: UUID | None, now: datetime
+    ) -> Sealed | Refused:
+        try:
+            return seal(event, producer=producer, user_id=user_id, now=now, mac_key=self._mac_key)
         except DomainError as error:
             return Refused(event.event_id, error)
 

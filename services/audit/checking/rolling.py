@@ -120,19 +120,20 @@ class Rolling:
             size = (await trees.head(tx)).next_index
             first = await trees.first_since(tx, since)
         new = size if first is None else min(first, size)
-        blocks = {block for block in self._suspects if block * BLOCK < size}
-        blocks |= set(due_blocks(done + 1, number, self._rounds, -(-new // BLOCK)))
-        self._suspects.clear()
-        for block in sorted(blocks):
-            await self._range(block * BLOCK, min((block + 1) * BLOCK, size))
+        self._suspects = {block for block in self._suspects if block * BLOCK < size}
+        due = due_blocks(done + 1, number, self._rounds, -(-new // BLOCK))
+        for block in sorted(self._suspects.union(due)):
+            # One at a time, so that a round that fails forgets nothing that was found.
+            if await self._matches(block * BLOCK, min((block + 1) * BLOCK, size)):
+                self._suspects.discard(block)
         if new < size:
-            await self._range(new, size)
+            await self._matches(new, size)
         VERIFIED.set(size)
         FINISHED.set(self._clock().timestamp())
         MISMATCHES.set(len(self._suspects))
 
-    async def _range(self, first: int, end: int) -> None:
-        """Verify a range, resting as long as each step took."""
+    async def _matches(self, first: int, end: int) -> bool:
+        """Tell whether a range matches; verify it, resting as long as each step took."""
         mismatch: Mismatch | None = None
         async with aclosing(self._verification.run(first=first, end=end)) as steps:
             began = time.monotonic()
@@ -144,6 +145,7 @@ class Rolling:
             # Verified again in each round, until it matches.
             self._suspects.add(max(0, min(mismatch.first, end - 1)) // BLOCK)
             _log.error("ledger_tampered", first_mismatch=mismatch.first, problem=mismatch.problem)
+        return mismatch is None
 
 
 def due_blocks(first_round: int, last_round: int, rounds: int, blocks: int) -> Sequence[int]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -18,9 +19,12 @@ from services.audit.store.queries import Filter
 from shared.clock import Clock
 from shared.db.engine import Database
 from shared.errors import ExportChanged, SigningStopped
+from shared.merkle.checkpoint import epoch_of
 from shared.merkle.tree import Node, Span
 
 CATEGORIES = ("change", "access", "security")
+# How often whoever waits for a checkpoint looks whether the ledger is still the one of the export.
+LOOK_EVERY_S = 0.5
 _DATES = ("start", "end")
 
 
@@ -50,7 +54,7 @@ class Manifests:
 
         Raises SigningStopped, and ExportChanged when entries were lost since the export began.
         """
-        await self._integrator.covering(pinned.size)
+        await self._covered(pinned)
         problem = self._integrator.problem
         if problem is not None:
             raise SigningStopped(size=pinned.size, problem=problem)
@@ -69,6 +73,20 @@ class Manifests:
             range=proof,
         )
         return await asyncio.to_thread(self._keys.ring.sign, str(manifest))
+
+    async def _covered(self, pinned: Pinned) -> None:
+        """Return once a checkpoint covers the export, unless entries of it are lost by then.
+
+        A ledger that lost them may never get as long again.
+        """
+        while self._integrator.covered < pinned.size:
+            async with self._database.snapshot() as tx:
+                head = await trees.head(tx)
+            if epoch_of(head.origin) != pinned.epoch or head.next_index < pinned.size:
+                raise ExportChanged(position=pinned.whole.first)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._integrator.covering(pinned.size)
 
     async def _proof(self, pinned: Pinned, *, whole: bool) -> tuple[str, RangeProof | None]:
         """Return the newest checkpoint and, of a whole range, what leads to its root."""

@@ -5,6 +5,7 @@ covers that entry, the month is dropped. Repeating the call goes on where the la
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -14,12 +15,13 @@ from services.audit.reading.entries import Reading
 from services.audit.reading.searching import Entry
 from services.audit.retention.announcing import Announcer
 from services.audit.rules import retirement
+from services.audit.rules.events import Sealed
 from services.audit.rules.ranges import subtrees
 from services.audit.rules.tiles import WIDTH, TileKey, hash_of, hashes_in, tile_of
 from services.audit.signing.integrator import Integrator
 from services.audit.store import retention, trees
 from services.audit.store.appending import driver_connection
-from services.audit.store.retention import Retirement
+from services.audit.store.retention import Outcome, Retirement
 from shared.db.engine import Database
 from shared.errors import ConcurrentChange, NotRetirable, SigningStopped, UnderLegalHold
 from shared.merkle.tree import Span
@@ -28,6 +30,10 @@ from shared.merkle.tree import Span
 AT_ONCE = 64 * WIDTH
 # The lock that dropping needs is asked for 50 ms at a time; readers get at least these pauses.
 PAUSES_S = (0.1, 0.2, 0.4, *[0.8] * 11)
+# How often a month is looked through before it is announced, when holds are placed meanwhile.
+LOOKS = 3
+# Somebody reads or appends at this moment, or placed a hold meanwhile.
+AGAIN = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +128,7 @@ class Retiring:
             retirement.name_of(month),
             retirement.retire_details(span, [hash_of(node, tiles) for node in nodes], reason),
         )
-        async with retention.rehearsal(self._keeper, validate_only=validate_only) as driver:
-            done = await retention.retire(driver, entry, month, span)
+        done = await self._announced(entry, month, span, validate_only=validate_only)
         match done.outcome:
             case "held":
                 raise UnderLegalHold(hold=done.hold, position=done.leaf_index)
@@ -134,12 +139,21 @@ class Retiring:
             case "changed":
                 raise _not_dense(month)
 
+    async def _announced(
+        self, entry: Sealed, month: date, span: Span, *, validate_only: bool
+    ) -> Outcome:
+        for _ in range(LOOKS):
+            with suppress(asyncpg.SerializationError):
+                async with retention.rehearsal(self._keeper, validate_only=validate_only) as driver:
+                    return await retention.retire(driver, entry, month, span)
+        raise ConcurrentChange
+
     async def _drop(self, month: date) -> None:
         for pause in (*PAUSES_S, 0.0):
             try:
                 async with driver_connection(self._keeper.engine) as driver:
                     done = await retention.drop_month(driver, month)
-            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            except AGAIN:
                 await asyncio.sleep(pause)
                 continue
             if done.outcome == "held":

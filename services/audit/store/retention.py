@@ -34,6 +34,8 @@ _INTERVAL = """
 HOLD_PARAMETERS = 13
 # What looks at each entry of a month may take this long, whatever other statements may.
 MONTH_S = 3_600
+# How often the database looks whether who asked for that is still there.
+CALLER_LOOKED_FOR_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ async def retire(driver: Driver, entry: Sealed, month: date, span: Span) -> Outc
     """Append `entry`, which announces that a month leaves the ledger, and remember it.
 
     The outcome is `retired`, `held`, `known` (it was announced before), `young`, `unsigned`, or
-    `changed` when the month does not have exactly the positions of `span`.
+    `changed` when the month does not have exactly the positions of `span`. Raises
+    asyncpg.SerializationError when a hold was placed meanwhile.
     """
     given = (*arrays([entry]), month, span.first, span.end)
     return _outcome(await _of_month(driver, _RETIRE, *given))
@@ -130,7 +133,8 @@ async def retire(driver: Driver, entry: Sealed, month: date, span: Span) -> Outc
 async def drop_month(driver: Driver, month: date) -> Outcome:
     """Drop the entries of a month that was announced; `dropped`, `held`, `unknown`, `unsigned`.
 
-    Raises asyncpg.LockNotAvailableError when somebody reads the ledger at this moment.
+    Raises asyncpg.LockNotAvailableError when somebody reads the ledger at this moment, and
+    asyncpg.SerializationError when a hold was placed meanwhile.
     """
     return _outcome(await _of_month(driver, _DROP_MONTH, month))
 
@@ -152,7 +156,10 @@ async def release_hold(driver: Driver, entry: Sealed, hold: UUID, by: UUID, beca
 
 async def _of_month(driver: Driver, statement: str, *given: Any) -> asyncpg.Record | None:  # noqa: ANN401
     async with driver.transaction():
-        await driver.execute(f"SET LOCAL statement_timeout = '{MONTH_S}s'")
+        await driver.execute(
+            f"SET LOCAL statement_timeout = '{MONTH_S}s';"
+            f" SET LOCAL client_connection_check_interval = '{CALLER_LOOKED_FOR_MS}ms'"
+        )
         return await driver.fetchrow(statement, *given, timeout=MONTH_S)
 
 

@@ -1,5 +1,6 @@
 """Exports during which entries are lost and a new epoch begins."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from shared.errors import ExportChanged
 from shared.paging import PageTokens
 from tests.integration.audit.conftest import SECRET, World
 from tests.integration.audit.signing import SignedLedger
+from tests.support.polling import PATIENCE_S
 
 SIZE, LEFT, AGAIN = 10, 6, 12
 
@@ -48,27 +50,34 @@ async def exported(ledger: SignedLedger, wanted: Filter, meanwhile: Any) -> list
         if len(chunks) == 1:
             await meanwhile()
             await integrator.integrate()
+            integrator.start()
 
     manifests = Manifests(ledger.world.reader, integrator, keys, system_clock)
     exports = Exports(ledger.world.reader, PageTokens(SECRET), manifests)
     asked = ExportQuery("export", ledger.world.user_id, wanted, Form.NDJSON)
-    await exports.run(asked, take)
+    try:
+        await asyncio.wait_for(exports.run(asked, take), PATIENCE_S)
+    finally:
+        await integrator.stop()
     return chunks
 
 
 WANTED = [Filter(categories=CATEGORIES), Filter(resource_type="deployment")]
 
 
+@pytest.mark.parametrize("again", [AGAIN, 0], ids=["longer", "shorter"])
 @pytest.mark.parametrize("wanted", WANTED, ids=["everything", "narrowed"])
 async def test_what_was_lost_after_it_was_exported_gets_no_manifest(
-    ledger: SignedLedger, wanted: Filter
+    ledger: SignedLedger, wanted: Filter, again: int
 ) -> None:
+    """Also when the ledger never gets as long again as the export was."""
+
     async def lose() -> None:
         await ledger.restore(LEFT)
         command = ledger.new_epoch
         async for _sentence in command.begin(await command.plan(), "the disk failed"):
             pass
-        await ledger.append(AGAIN)
+        await ledger.append(again)
 
     with pytest.raises(ExportChanged):
         await exported(ledger, wanted, lose)

@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.audit.appending import refusals as refusals_module
 from services.audit.appending import traces as traces_module
 from services.audit.appending.ledger import Ledger, Logged, Own, Refused
 from services.audit.appending.refusals import Refusals
 from services.audit.appending.traces import Traces
+from services.audit.rules.events import HORIZON
 from services.audit.store.people import People
 from shared.clock import system_clock
 from shared.errors import RoleRequired
@@ -96,3 +99,26 @@ async def test_denied_calls_are_counted_once_and_what_comes_meanwhile_too(
     await refusals.stop()
     assert ledger.left == 0
     assert await counted(world) == {"request": 1} | ({} if ending else {"later": 1})
+
+
+async def test_an_entry_whose_id_is_too_old_is_given_up_and_those_after_it_are_written(
+    world: World,
+) -> None:
+    """As after an outage of the database, or of a clock, that was longer than ids are accepted."""
+    ledger, moments = Unheard(world, 0), [system_clock()]
+    ledger._clock = lambda: moments[-1]  # noqa: SLF001
+    refusals = Refusals(system_clock)
+    error = RoleRequired(required="lead", role="viewer")
+    moments.append(moments[0] + HORIZON + timedelta(days=1))
+    await refusals.denied(call_of(world), error)
+    with capture_logs() as logs:
+        refusals.start(ledger.record)
+        lost = {"audit_refusal_lost"}
+        await eventually(lambda: asyncio.sleep(0, lost <= {entry["event"] for entry in logs}))
+        moments.append(moments[0])
+        await refusals.denied(replace(call_of(world), method="/other", request_id="later"), error)
+        await eventually(lambda: counted(world))
+    await refusals.stop()
+    assert await counted(world) == {"later": 1}
+    told = [entry for entry in logs if entry["event"] == "audit_refusal_lost"]
+    assert [entry["problem"] for entry in told] == ["EVENT_TOO_OLD"]

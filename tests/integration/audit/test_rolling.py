@@ -2,8 +2,10 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from services.audit.checking import rolling as module
@@ -94,6 +96,43 @@ async def test_what_is_old_is_found_within_the_days(
             if logs:
                 break
     assert logs[0]["first_mismatch"] == 70
+
+
+async def test_what_was_found_is_not_forgotten_before_it_matches(
+    verified: Verified, hands: Hands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither by a round that fails, nor by one that finds something else in its place."""
+    monkeypatch.setattr(module, "BLOCK", 16)
+    await verified.append(100)
+    hands.moment += timedelta(days=100)
+    hands.moment += (3 - rolling(verified, hands)._now()) % (2 * ROUNDS_A_DAY) * ROUND  # noqa: SLF001
+    roller = rolling(verified, hands, days=2)
+    assert await roller.round()
+    await verified.walls_down()
+    await verified.owner.execute("UPDATE audit_logs SET action = 'x' WHERE leaf_index = 70")
+
+    async def found() -> list[int]:
+        hands.moment += ROUND
+        with capture_logs() as logs:
+            assert await roller.round()
+        return [entry["first_mismatch"] for entry in logs]
+
+    assert await found() == [70]
+    await verified.owner.execute("ALTER TABLE merkle_tiles RENAME TO away")
+    with pytest.raises(DBAPIError):
+        await found()
+    await verified.owner.execute("ALTER TABLE away RENAME TO merkle_tiles")
+    assert await found() == [70]
+    assert module.MISMATCHES._value.get() == 1  # noqa: SLF001
+    file = tmp_path / "checkpoints"
+    whole = file.read_bytes()
+    file.write_bytes(b"nothing that was signed\n\n")
+    assert 70 not in await found()
+    file.write_bytes(whole)
+    assert await found() == [70]
+    await verified.owner.execute("UPDATE audit_logs SET action = 'deploy' WHERE leaf_index = 70")
+    assert await found() == []
+    assert module.MISMATCHES._value.get() == 0  # noqa: SLF001
 
 
 async def test_one_replica_at_a_time_does_a_round(verified: Verified, hands: Hands) -> None:
