@@ -20,7 +20,7 @@ LOOK_EVERY_S = 5.0
 # A little later than the next look.
 SOON: Final = timedelta(seconds=LOOK_EVERY_S + 1)
 BATCH = 100
-_LOCK = 7263772  # any number; the same in every replica
+LOCK: Final = 7263772  # any number; the same in every replica
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Deadlines:
     async def look(self) -> None:
         """End what is due by the database's clock, as long as no other replica does."""
         async with self._db.transaction() as tx:
-            mine = select(func.pg_try_advisory_xact_lock(_LOCK), func.clock_timestamp())
+            mine = select(func.pg_try_advisory_xact_lock(LOCK), func.clock_timestamp())
             alone, now = (await tx.execute(mine)).one()
             if not alone:
                 return

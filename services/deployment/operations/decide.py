@@ -9,7 +9,7 @@ from services.deployment.operations.examine import Examined
 from services.deployment.rules import approvals, deciding, revoking
 from services.deployment.rules.approvals import Decision, Outcome, Person
 from services.deployment.rules.lifecycle import Action, DeploymentStatus, advance
-from services.deployment.store import writing
+from services.deployment.store import leases, writing
 from shared.errors import IllegalTransition
 from shared.identity.actor import Actor, Role
 from shared.outbox.change import Change
@@ -79,7 +79,8 @@ async def expire(change: Change, case: Examined) -> None:
 async def expire_if_overdue(change: Change, deployment_id: UUID) -> None:
     """Expire a deployment if its time has passed; else note when to look again.
 
-    What decides is held: a policy that is just published has its own moment to look again.
+    What decides is held: a policy that is just published has its own moment to look again. As long
+    as nobody is known to have looked it is left as it is, due at the next look.
     """
     pair = await moves.hold(change, deployment_id)
     await moves.hold_gates(change, pair, deployment_id)
@@ -88,6 +89,9 @@ async def expire_if_overdue(change: Change, deployment_id: UUID) -> None:
         return
     if case.overdue:
         await expire(change, case)
+        return
+    # It may wait on only because this very look takes long, which is stored as no standstill.
+    if await leases.nobody_has_looked(change.tx):
         return
     again = approvals.look_again(case.approval, case.dossier.moment)
     await writing.postpone_decision(change.tx, deployment_id, again)

@@ -81,10 +81,19 @@ class Examined:
 
     @cached_property
     def approval_status(self) -> ApprovalStatus:
-        """How far its approval is, or was when it stopped waiting."""
+        """How far its approval is, or was when it stopped waiting, as far as that is still known.
+
+        What people have lost and got back since, and standstills, are not kept. So of what has left
+        pending, that alone ran out of time to decide which expired for it. What let a deployment
+        start stays, as the gates saw it; how approvals came and went is in the audit entries
+        `approve` and `revoke_approval` of the deployment, and in those of the approvers' accounts.
+        """
         if self.status is DeploymentStatus.EXPIRED and not self.late:
             return ApprovalStatus.EXPIRED
-        return approvals.status(self.approval, self.asked_at)
+        found = approvals.status(self.approval, self.asked_at)
+        if found is ApprovalStatus.EXPIRED and not self.waits:
+            return ApprovalStatus.PENDING
+        return found
 
     @property
     def late(self) -> bool:
@@ -104,7 +113,7 @@ class Examined:
 
     @property
     def approvals_given(self) -> int:
-        """How many approvals count."""
+        """How many approvals count, or did when it stopped waiting, as far as is known."""
         return len(approvals.counted(self.approval, self.asked_at))
 
     @property
@@ -117,10 +126,8 @@ class Examined:
 
     @property
     def decide_by(self) -> datetime | None:
-        """Until when it must be decided."""
-        if not self.waits:
-            return self.dossier.decide_by
-        return approvals.decide_by(self.approval, self.dossier.moment)
+        """Until when it must be decided, or had to be; the column says when to look again."""
+        return approvals.decide_by(self.approval, self.asked_at)
 
 
 async def deployment(tx: AsyncConnection, deployment_id: UUID) -> Examined:

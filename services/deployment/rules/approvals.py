@@ -58,7 +58,10 @@ class Void(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A user as the rules see one. `demoted_at` is when they lost a role or ceased to be active."""
+    """A user as the rules see one.
+
+    `demoted_at` is when they last lost a role or ceased to be active; what was before is not known.
+    """
 
     id: UUID
     role: Role
@@ -197,7 +200,8 @@ def status(facts: ApprovalFacts, now: datetime) -> ApprovalStatus:
     """Return the approval of the deployment as a whole.
 
     Of a deployment that has left pending, ask with the moment it did: what counted then, not what
-    has become void since, let it start.
+    has become void since, let it start. Of people only the last loss is known: one who had lost a
+    role by then and has it back since, or loses it once more, counts as if it had never been lost.
     """
     if facts.required == 0:
         return ApprovalStatus.NOT_REQUIRED
@@ -214,8 +218,9 @@ def decide_by(facts: ApprovalFacts, now: datetime) -> datetime | None:
     """Return when the wait for decisions ends; None if none are required or nothing bounds it.
 
     The clock starts with the request, or with the policy or the last override when these are
-    newer, and anew whenever a decision becomes void or is that of a lead no more. Once it has run
-    out without the approvals of that moment, nothing else starts it again.
+    newer, and anew whenever a decision becomes void or its author loses a role or the account,
+    also when they get it back. Once it has run out without the approvals of that moment, nothing
+    else starts it again.
     """
     within = facts.policy.decide_within
     if facts.required == 0 or within is None:
@@ -307,15 +312,22 @@ def _not_as_lead(decision: Decision, facts: ApprovalFacts) -> datetime | None:
 
 
 def _losses(facts: ApprovalFacts) -> Iterable[datetime]:
-    """Return when approvals that had counted ceased to, or to do so as that of a lead."""
+    """Return when approvals that had counted ceased to, or their authors lost something.
+
+    Also where the loss was made good, which takes no time away that it has given, and where it was
+    none to this approval, as that of an admin who is a lead now: rather too much time to decide
+    than too little.
+    """
     for decision in _given(facts):
-        ended, demoted = void(decision, facts), _not_as_lead(decision, facts)
+        ended = void(decision, facts)
         if ended is not None:
             yield ended[1]
-        if demoted is None or demoted <= decision.decided_at or not facts.policy.lead_required:
+        person = facts.people.get(decision.approver_id)
+        lost = person.demoted_at if person is not None else None
+        if lost is None or lost <= decision.decided_at:
             continue
-        if ended is None or demoted < ended[1]:
-            yield demoted
+        if ended is None or lost < ended[1]:
+            yield lost
 
 
 def _excluded_leads(facts: ApprovalFacts) -> tuple[frozenset[UUID], ...]:

@@ -1,20 +1,26 @@
 """Waits for decisions: what becomes of them when approvers change, and when nobody could decide."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import grpc
 import pytest
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from services.deployment.app import database
+from services.deployment.operations import deadlines, decide
 from services.deployment.operations.deadlines import Deadlines
 from services.deployment.rules.approvals import AFTER_STANDSTILL
 from services.deployment.store.versions import versions
+from shared.db.engine import Database
 from shared.outbox.delivery import Delivery
 from shared.settings import read_settings
 from tests.support.deployments import World
-from tests.support.executing import LOOKED
+from tests.support.executing import LOOKED, becomes
 from tests.support.polling import eventually
 from tests.support.publishing import publish
 
@@ -56,6 +62,15 @@ async def nobody_could_decide(world: World, deployment: str) -> None:
         " decide_by = decide_by - interval '9 days' WHERE id = $1",
         deployment,
     )
+
+
+@asynccontextmanager
+async def replica(world: World) -> AsyncIterator[tuple[Database, Delivery]]:
+    """Provide what another replica ends by itself with."""
+    db = database(read_settings(database_url=world.database_url))
+    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+        yield db, Delivery(db, "deployment", channel, versions)
+    await db.close()
 
 
 @pytest.mark.parametrize("loss", ["role = 'developer'", "role = 'viewer'", "active = false"])
@@ -129,10 +144,8 @@ async def test_people_can_decide_after_everybody_was_away(world: World) -> None:
     """Before anybody has looked again, and after."""
     made = await waiting(world)
     await nobody_could_decide(world, made.id)
-    db = database(read_settings(database_url=world.database_url))
-    async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
-        await Deadlines(db, Delivery(db, "deployment", channel, versions)).look()
-    await db.close()
+    async with replica(world) as (db, delivery):
+        await Deadlines(db, delivery).look()
     found = await world.get(made.id)
     assert found.status == pb.DEPLOYMENT_STATUS_PENDING
     left = found.decide_by.ToDatetime(UTC) - datetime.now(UTC)
@@ -150,3 +163,56 @@ async def test_what_nobody_decides_in_the_time_left_expires(world: World) -> Non
     )
     found = await world.get(made.id)
     assert found.approval_status == pb.APPROVAL_STATUS_EXPIRED
+
+
+async def test_a_look_that_lasts_gives_nobody_time_that_it_does_not_store(world: World) -> None:
+    """As long as a replica looks, nothing tells a long look from a standstill."""
+    made = await waiting(world)
+    stored = "SELECT decide_by FROM deployments WHERE id = $1"
+    async with (
+        replica(world) as (_db, delivery),
+        world.database.acquire() as looking,
+        looking.transaction(),
+    ):
+        await looking.execute("SELECT pg_advisory_xact_lock($1)", deadlines.LOCK)
+        await nobody_could_decide(world, made.id)
+        overdue = await world.database.fetchval(stored, made.id)
+        over = partial(decide.expire_if_overdue, deployment_id=UUID(made.id))
+        await delivery.by_itself(over)
+        assert await world.database.fetchval(stored, made.id) == overdue
+        await world.database.execute("UPDATE deadline_watch SET looked_at = now()")
+    await becomes(world, made.id, "EXPIRED")
+
+
+async def test_what_ended_in_the_time_left_after_a_standstill_was_pending(world: World) -> None:
+    made = await waiting(world)
+    await nobody_could_decide(world, made.id)
+    async with replica(world) as (db, delivery):
+        await Deadlines(db, delivery).look()
+    request = pb.CancelDeploymentRequest(deployment=made.id, reason="not any more")
+    ended = (await world.call("dev1", "CancelDeployment", request)).deployment
+    assert ended.status == pb.DEPLOYMENT_STATUS_CANCELLED
+    assert ended.approval_status == pb.APPROVAL_STATUS_PENDING
+
+
+async def test_what_had_to_start_earlier_than_it_had_to_be_decided_was_pending(
+    world: World,
+) -> None:
+    made = await waiting(world)
+    await nobody_could_decide(world, made.id)
+    async with replica(world) as (db, delivery):
+        await Deadlines(db, delivery).look()
+    await world.database.execute("UPDATE deployments SET start_by = now() WHERE id = $1", made.id)
+    ended = await becomes(world, made.id, "EXPIRED")
+    assert ended.status_reason.startswith("It had to start by")
+    assert ended.approval_status == pb.APPROVAL_STATUS_PENDING
+
+
+async def test_when_to_look_again_is_not_told_as_the_time_to_decide(world: World) -> None:
+    made = await waiting(world)
+    await world.approve(made.id, "dev3")
+    await world.database.execute(
+        "UPDATE deployments SET decide_by = decide_by + interval '9 days' WHERE id = $1", made.id
+    )
+    await world.start(made.id)
+    assert (await world.get(made.id)).decide_by == made.decide_by

@@ -80,7 +80,30 @@ def test_where_no_lead_is_asked_for_none_is_lost() -> None:
     after = later(facts, LEAD, role=Role.DEVELOPER, demoted_at=START + 50 * HOUR)
 
     assert status(after, START + 60 * HOUR) is ApprovalStatus.APPROVED
-    assert decide_by(after, START + 60 * HOUR) == START + WITHIN
+
+
+@pytest.mark.parametrize("returned", [Role.DEVELOPER, Role.LEAD, Role.ADMIN])
+@pytest.mark.parametrize("policy", [LASTING, replace(ONE, required_approvals=2)])
+def test_who_comes_back_takes_no_time_away_that_their_loss_has_given(
+    policy: Policy, returned: Role
+) -> None:
+    """As deactivated, and then active again, perhaps in another role."""
+    facts = asked(PROD, PEOPLE, [approval(LEAD, 1)], policy=policy)
+    lost = START + 60 * HOUR
+    gone = later(facts, LEAD, active=False, demoted_at=lost)
+    back = later(facts, LEAD, role=returned, demoted_at=lost)
+
+    assert decide_by(gone, START + 80 * HOUR) == lost + WITHIN
+    assert decide_by(back, START + 90 * HOUR) == lost + WITHIN
+    assert status(back, START + 90 * HOUR) is ApprovalStatus.PENDING
+    assert status(back, lost + WITHIN) is ApprovalStatus.EXPIRED
+
+
+def test_what_somebody_lost_before_they_approved_starts_no_clock() -> None:
+    facts = asked(PROD, PEOPLE, [approval(LEAD, 50)], policy=LASTING)
+    back = later(facts, LEAD, demoted_at=START + 49 * HOUR)
+
+    assert decide_by(back, START + 60 * HOUR) == START + WITHIN
 
 
 @pytest.mark.parametrize("valid_for", [None, timedelta(days=30)])

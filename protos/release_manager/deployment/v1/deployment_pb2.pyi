@@ -745,7 +745,7 @@ class Deployment(_message.Message):
     deployed_by: _builtins.str
     """Output only. User name of the user who requested it."""
     approval_status: Global___ApprovalStatus.ValueType
-    """Output only. How far its approval is."""
+    """Output only. How far its approval is, or was when it stopped waiting."""
     approvals_required: _builtins.int
     """Output only. Number of approvals the policy asks for."""
     approvals_given: _builtins.int
@@ -782,7 +782,7 @@ class Deployment(_message.Message):
 
     @_builtins.property
     def decide_by(self) -> _timestamp_pb2.Timestamp:
-        """Output only. Until when it must be decided; absent when no approval is needed."""
+        """Output only. Until when it must be decided, or had to be; absent when no approval is needed."""
 
     @_builtins.property
     def blockers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Blocker]:
