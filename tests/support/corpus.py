@@ -21,6 +21,7 @@ import grpc
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
+from release_manager.deployment.v1.restrictions_pb2 import OVERRIDABLE_GATE_IRREVERSIBLE
 
 from tests.support import corpus_values as values
 from tests.support import wire
@@ -117,6 +118,11 @@ COMPARED: Final = {
 REFUSED_BY: Final = {"FollowAuditLogs": frozenset({"start_date", "end_date"})}
 # Objects that are looked for may be smaller than those that are stored; in bytes, about.
 LARGEST_STRUCTS: Final = {"release_manager.audit.v1.AuditLogFilter.details": 4_096}
+# Values that a rule of the service refuses, with what to do instead.
+REFUSED_VALUES: Final = {
+    f"release_manager.deployment.v1.{message}.gate": OVERRIDABLE_GATE_IRREVERSIBLE
+    for message in ("NewOverride", "OverrideGateRequest")
+}
 TOKENS: Final = frozenset({"page_token", "resume_token"})
 MUTATIONS: Final = int(os.environ.get("CORPUS_MUTATIONS", "16"))
 
@@ -249,7 +255,8 @@ def _of_place(place: Place, valid: Message) -> _Found:
         yield from _texts(place, valid)
     elif field.enum_type is not None:
         for label, number in values.enums(field):
-            right = values.permits_enum(rules, field, number)
+            refused = REFUSED_VALUES.get(field.full_name) == number
+            right = not refused and values.permits_enum(rules, field, number)
             yield label, place.set(valid, number), _verdict(place, right=right), ""
     elif field.cpp_type in {
         FieldDescriptor.CPPTYPE_INT32,
