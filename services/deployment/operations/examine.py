@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -85,8 +86,8 @@ class Examined:
 
         What people have lost and got back since, and standstills, are not kept. So of what has left
         pending, that alone ran out of time to decide which expired for it. What let a deployment
-        start stays, as the gates saw it; how approvals came and went is in the audit entries
-        `approve` and `revoke_approval` of the deployment, and in those of the approvers' accounts.
+        start stays, as the gates saw it, and is in the audit entry `start`; how approvals came and
+        went is in the entries `approve` and `revoke_approval`, and in those of the accounts.
         """
         if self.status is DeploymentStatus.EXPIRED and not self.late:
             return ApprovalStatus.EXPIRED
@@ -115,6 +116,17 @@ class Examined:
     def approvals_given(self) -> int:
         """How many approvals count, or did when it stopped waiting, as far as is known."""
         return len(approvals.counted(self.approval, self.asked_at))
+
+    @property
+    def admitted_by(self) -> Mapping[str, Any]:
+        """What lets it start, for the entry that says so: nothing later changes who approved."""
+        counted = approvals.counted(self.approval, self.asked_at)
+        return {
+            "policy_version": self.approval.policy.version,
+            "approvals_required": self.approval.required,
+            "approved_by": [self.approval.people[one.approver_id].username for one in counted],
+            "overridden": sorted(one.gate for one in self.approval.overrides),
+        }
 
     @property
     def deadline(self) -> datetime | None:

@@ -68,6 +68,7 @@ async def start(change: Change, command: Start) -> Detail:
         admitted.dossier,
         _advance(admitted, Action.START),
         "start",
+        details={"admitted_by": admitted.admitted_by},
         policy=admitted.approval.policy,
         started_at=change.now,
         touched_at=change.now,

@@ -165,6 +165,7 @@ async def _move(
         details["reason"] = step.reason
     if Action.START in decision.actions:
         values["started_at"] = change.now
+        details["admitted_by"] = case.admitted_by
     if decision.touches and case.dossier.touched_at is None:
         values["touched_at"] = change.now
     if Action.RESUME in decision.actions:

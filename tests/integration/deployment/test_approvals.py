@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from release_manager.deployment.v1 import deployment_pb2 as pb
@@ -18,7 +19,7 @@ from shared.errors import (
     ValidationFailed,
 )
 from tests.support.deployments import STAGES, World
-from tests.support.executing import LOOKED, becomes
+from tests.support.executing import LOOKED, becomes, told_of
 from tests.support.programs import add_program
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -62,6 +63,33 @@ async def test_one_of_two_must_be_a_lead(world: World) -> None:
     assert [gate.gate for gate in refused.value.gates] == ["approval"]
     assert (await world.approve(made.id, "lead1")).approval_status == pb.APPROVAL_STATUS_APPROVED
     assert (await world.run_stages(made.id, *STAGES)).status == pb.DEPLOYMENT_STATUS_COMPLETED
+
+
+async def test_the_entry_of_a_start_says_what_let_it(world: World) -> None:
+    release = await world.release("auth@1.0.0", author="dev2")
+    await world.deployed(release)
+    plain = await world.create(release, "staging")
+    await world.approve(plain.id, "dev3")
+    await world.start(plain.id)
+    await world.finish(plain.id)
+    piped = await world.promote(release, "prod")
+    await world.approve(piped.id, "dev3", "lead1", "lead2")
+    request = pb.RevokeApprovalRequest(deployment=piped.id, reason="not after all")
+    await world.call("lead2", "RevokeApproval", request)
+    await world.run_stages(piped.id, *STAGES)
+    # Whoever loses the role afterwards has approved it all the same.
+    await world.database.execute("UPDATE users SET role = 'viewer' WHERE username = 'lead1'")
+    assert await started_by(world, plain.id) == [
+        {"policy_version": 0, "approvals_required": 1, "approved_by": ["dev3"], "overridden": []}
+    ]
+    [entry] = await started_by(world, piped.id)
+    assert (entry["approvals_required"], entry["approved_by"]) == (2, ["dev3", "lead1"])
+
+
+async def started_by(world: World, deployment: str) -> list[Any]:
+    """Return what each entry of a start says about what let it."""
+    told = await told_of(world, deployment)
+    return [details["admitted_by"] for action, details in told if action == "start"]
 
 
 async def test_an_approver_who_lost_the_role_counts_no_more(world: World) -> None:
