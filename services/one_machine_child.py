@@ -80,7 +80,8 @@ class Child:
             return
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await process.wait()
         except TimeoutError:
             self._say(f"{self.name} did not stop within {seconds:g} s and is killed")
             self.kill()

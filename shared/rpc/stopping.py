@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from shared.errors import ServerStopping
 
 T = TypeVar("T")
+CANCELLED_AGAIN_S: Final = 2.0
 
 
 async def unless_stopping(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
@@ -40,6 +41,11 @@ async def unless(work: Coroutine[Any, Any, T], *ends: Coroutine[Any, Any, NoRetu
             return working.result()
         raise next(error for task in tasks if task.done() and (error := task.exception()))
     finally:
-        for task in tasks:
-            task.cancel()
+        pending = set(tasks)
+        while pending:
+            # Again, because libraries lose a cancellation that meets what they wait for, such as a
+            # connection of a pool; the work would go on for ever.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=CANCELLED_AGAIN_S)
         await asyncio.gather(*tasks, return_exceptions=True)

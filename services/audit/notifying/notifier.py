@@ -96,7 +96,9 @@ class Notifier:
                     self._wanted.clear()
                     await self._look(connection)
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._wanted.wait(), EVERY_S)
+                        # Not `wait_for`, which in Python 3.11 may lose a cancellation.
+                        async with asyncio.timeout(EVERY_S):
+                            await self._wanted.wait()
             finally:
                 try:
                     await self._end(list(self._held))
@@ -149,7 +151,8 @@ class Notifier:
         """Wait until there may be something to do, and return how far the ledger is then."""
         if pause < FOREVER_S or seen is None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(held.changed.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await held.changed.wait()
             return await self._watch.moved(seen, 0) if seen else None
         moved = asyncio.create_task(self._watch.moved(seen, LONGEST_S))
         changed = asyncio.create_task(held.changed.wait())

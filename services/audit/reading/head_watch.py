@@ -85,7 +85,10 @@ class HeadWatch:
         """Return how far the ledger is as soon as that differs from `seen`, or after a time."""
         if self._seen is None or self._seen == seen:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), max(seconds, 0.0))
+                # Not `wait_for`, which in Python 3.11 loses a cancellation that meets a move: the
+                # stream of somebody who may no longer read would go on.
+                async with asyncio.timeout(max(seconds, 0.0)):
+                    await self._moved.wait()
         return self._seen or seen
 
     async def close(self) -> None:
@@ -115,7 +118,8 @@ class HeadWatch:
                     _log.warning("ledger_head_not_read", error=failed)
             await asyncio.sleep(BETWEEN_S)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), EVERY_S)
+                async with asyncio.timeout(EVERY_S):
+                    await self._wanted.wait()
 
     def _publish(self, seen: Seen) -> None:
         if seen == self._seen:
