@@ -65,6 +65,11 @@ REPLICATING = """
     SELECT pid FROM pg_stat_activity
     WHERE application_name = $1 AND wait_event = 'SyncRep' AND datname = current_database()
 """
+COMMITTING = """
+    DO $$ BEGIN
+        LOOP PERFORM pg_logical_emit_message(true, 'committing', ''); COMMIT; END LOOP;
+    END $$
+"""
 
 
 @dataclass
@@ -140,13 +145,24 @@ async def stopped_at(machine: LedgerMachine, what: str) -> AsyncIterator[asyncpg
 
 @asynccontextmanager
 async def without_standby(machine: LedgerMachine) -> AsyncIterator[asyncpg.Connection]:
-    """Let PostgreSQL wait for a synchronous standby that is away."""
+    """Let every commit wait for a synchronous standby that is away.
+
+    A new setting counts from when the checkpointer has read it, which nothing tells; whoever
+    commits again and again stops then.
+    """
     database = await asyncpg.connect(machine.asyncpg_url)
+    first = await asyncpg.connect(
+        machine.asyncpg_url, server_settings={"application_name": "committing"}
+    )
     await database.execute("ALTER SYSTEM SET synchronous_standby_names = 'absent'")
     await database.execute("SELECT pg_reload_conf()")
+    committing = asyncio.create_task(first.execute(COMMITTING))
     try:
+        await eventually(lambda: database.fetchval(REPLICATING, "committing"), 20, 0.02)
         yield database
     finally:
+        await database.execute("SELECT pg_terminate_backend($1)", first.get_server_pid())
+        await asyncio.wait({committing})
         await database.execute("ALTER SYSTEM RESET synchronous_standby_names")
         await database.execute("SELECT pg_reload_conf()")
         await database.close()
