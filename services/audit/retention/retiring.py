@@ -70,7 +70,14 @@ class Retiring:
         """
         found = await self._known(month)
         if found is None:
-            span = await self._span(month)
+            try:
+                span = await self._span(month)
+            except NotRetirable:
+                # Another call may have dropped the month while this one looked at its entries.
+                found = await self._known(month)
+                if found is None:
+                    raise
+        if found is None:
             await self._announce(month, span, reason, validate_only=validate_only)
             if validate_only:
                 return Retired(span, None)

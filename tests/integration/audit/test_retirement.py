@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from copy import copy
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,32 @@ async def test_several_at_once_make_one_entry(kept: Kept) -> None:
     entries = "SELECT count(*) FROM audit_logs WHERE action = 'retire'"
     assert await kept.owner.fetchval(entries) == len(MONTHS)
     assert await kept.intact() == (0, PAST)
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+@pytest.mark.parametrize("before", ["_span", "_compare", "_announce"])
+async def test_a_month_that_another_call_retires_meanwhile_is_retired(
+    kept: Kept,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
+    validate_only: bool,  # noqa: FBT001
+) -> None:
+    late, other = kept.keeping.retiring, copy(kept.keeping.retiring)
+    real = getattr(late, before)
+
+    async def behind(*given: Any, **named: Any) -> Any:
+        """Do a step only after all of the other call."""
+        await other.retire(JANUARY, "x")
+        return await real(*given, **named)
+
+    monkeypatch.setattr(late, before, behind)
+    done = await late.retire(JANUARY, "x", validate_only=validate_only)
+    assert done.span == (0, PER_MONTH)
+    assert (done.entry is None) == validate_only
+    entries = "SELECT count(*) FROM audit_logs WHERE action = 'retire'"
+    assert await kept.owner.fetchval(entries) == 1
+    assert not await is_there(kept, JANUARY)
+    assert await kept.intact() == (0, PER_MONTH)
 
 
 @pytest.mark.parametrize("after", ["_announce", "covering", "_drop"])
