@@ -13,7 +13,7 @@ from services.audit.rules.recheck import values_of
 from services.audit.store import retention
 from services.audit.store.appending import driver_connection
 from shared.db.engine import Database
-from shared.errors import ConcurrentChange, NotRedactable, PositionOutOfRange, UnderLegalHold
+from shared.errors import ConcurrentChange, NotRedactable, UnderLegalHold
 
 # Others who redact the same entry at the same moment can get in between this often.
 ATTEMPTS = 20
@@ -77,8 +77,8 @@ class Redacting:
         await self._reading.by_leaf_index(position)  # raises why there is none
         async with driver_connection(self._reader.engine) as driver:
             found = await retention.entry_at(driver, position)
-        if found is None:
-            raise PositionOutOfRange(position=position, size=position)
+        if found is None:  # its month was dropped a moment ago, which the next attempt says
+            return retention.Outcome("gone")
         row = dict(found)
         if redaction.is_about_the_ledger(row["producer"], row["category"]):
             because = "it tells how the ledger itself was changed"

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,7 +11,9 @@ import pytest_asyncio
 
 from services.audit.rules.recheck import recomputed_leaf
 from services.audit.rules.redaction import ERASABLE, erased
+from services.audit.store import retention
 from shared.errors import (
+    EntryRetired,
     NotRedactable,
     PositionOutOfRange,
     ResourceNotFound,
@@ -18,7 +21,16 @@ from shared.errors import (
 )
 from shared.ids import new_id
 from tests.integration.audit.conftest import World
-from tests.integration.audit.keeping import LATER, PAST, Kept, hold, keeping, without
+from tests.integration.audit.keeping import (
+    LATER,
+    MONTHS,
+    PAST,
+    PER_MONTH,
+    Kept,
+    hold,
+    keeping,
+    without,
+)
 
 
 @pytest_asyncio.fixture
@@ -85,6 +97,23 @@ async def test_what_is_missing_or_about_the_ledger_is_refused(kept: Kept) -> Non
     await kept.owner.execute("UPDATE audit_logs SET action = 'x' WHERE leaf_index = 4")
     with pytest.raises(NotRedactable, match="VerifyLedger"):
         await redact(4, ["details"], "x")
+
+
+@pytest.mark.parametrize("before", ["entry_at", "redact"])
+async def test_an_entry_whose_month_goes_meanwhile_is_retired(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    real = getattr(retention, before)
+
+    async def behind(*given: Any) -> Any:
+        """Do a step only after the month was dropped."""
+        await kept.keeping.retiring.retire(MONTHS[0], "x")
+        return await real(*given)
+
+    monkeypatch.setattr(retention, before, behind)
+    with pytest.raises(EntryRetired):
+        await kept.keeping.redacting.redact(3, ["details"], "x")
+    assert await kept.intact() == (0, PER_MONTH)
 
 
 async def test_a_hold_hinders_it_until_it_is_released(kept: Kept) -> None:
