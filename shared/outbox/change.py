@@ -32,7 +32,9 @@ from shared.outbox.repeats import memory_of
 from shared.rpc.interceptors.deadline import time_left
 
 ACKNOWLEDGEMENT_WAIT_S = 0.25
-ANSWER_S = 0.02  # kept back of the caller's deadline for the answer itself
+# Kept back of the caller's deadline for the answer itself, and at most the share of what is left.
+ANSWER_S = 0.1
+ANSWER_SHARE = 0.5
 
 Result = TypeVar("Result")
 Response = TypeVar("Response", bound="ChangeResponse")
@@ -154,12 +156,16 @@ class Changes:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _patience(self) -> float:
-        """Return the seconds to wait for the ledger, so that what was committed is never an error.
+        """Return the seconds to wait for the ledger.
 
-        A caller with little time left gets its answer before that ends.
+        A caller with little time left gets its answer before that ends, so that what was committed
+        is no error. It is one all the same when this process stands still for longer than what is
+        kept back: a repetition with the same `request_id` finds out.
         """
         left = time_left()
-        return self._wait_s if left is None else min(self._wait_s, max(left - ANSWER_S, 0.0))
+        if left is None:
+            return self._wait_s
+        return min(self._wait_s, left - min(ANSWER_S, left * ANSWER_SHARE))
 
     def _forget(self, task: asyncio.Task[object]) -> None:
         self._running.discard(task)

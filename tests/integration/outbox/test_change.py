@@ -2,8 +2,9 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from release_manager.catalog.v1 import catalog_pb2 as pb
@@ -33,6 +34,12 @@ from tests.integration.outbox.working import (
 from tests.support.polling import eventually
 
 pytestmark = pytest.mark.usefixtures("call")
+
+
+@pytest.fixture
+def patient(db: Database, relay: Relay, backlog: OutboxBacklog) -> Changes:
+    """Changes that wait for the ledger for as long as it takes, where its answer is awaited."""
+    return Changes(db, relay, PRODUCER, backlog, wait_s=30.0)
 
 
 async def stored(owner: Connection, name: str) -> tuple[int, int]:
@@ -242,24 +249,48 @@ async def test_whoever_waits_for_the_ledger_holds_no_connection(
     await small.close()
 
 
+@pytest.mark.parametrize(
+    ("given", "standstill"),
+    [(0.5, 0.0), (20.0, 0.05), (0.11, 0.04)],
+    ids=["short", "stands still", "very short"],
+)
 async def test_a_committed_change_is_answered_within_the_deadline_of_its_caller(
-    db: Database, relay: Relay, backlog: OutboxBacklog, ledger: LedgerDouble
+    patient: Changes,
+    relay: Relay,
+    monkeypatch: pytest.MonkeyPatch,
+    given: float,
+    standstill: float,
 ) -> None:
-    """The ledger hangs, the caller has less time than the wait for it takes."""
-    ledger.down = True
-    changes = Changes(db, relay, PRODUCER, backlog, wait_s=5.0)
+    """Nobody delivers, and the caller has less time than the wait for it takes.
+
+    The clock of the loop is moved by hand: to the end of the wait, and for as long after it as this
+    process stands still.
+    """
+    loop, acknowledged = asyncio.get_running_loop(), relay.acknowledged
+    now = loop.time()
+
+    def pass_by(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    async def waited(events: Sequence[UUID], seconds: float) -> dict[UUID, int]:
+        loop.call_soon(pass_by, seconds + standstill)
+        return await acknowledged(events, seconds)
 
     class OfACaller:
         def time_remaining(self) -> float:
-            return 0.5
+            return given
 
     class Unary:
         is_unary = True
 
     async def proceed(_request: object, _context: object) -> pb.CreateTeamResponse:
-        return await create_team(changes, "blue")
+        return await create_team(patient, "blue")
 
-    answer = await Deadline().around(Unary(), None, OfACaller(), proceed)  # type: ignore[arg-type]
+    monkeypatch.setattr(relay, "acknowledged", waited)
+    with monkeypatch.context() as moved:
+        moved.setattr(loop, "time", lambda: now)
+        answer = await Deadline().around(Unary(), None, OfACaller(), proceed)  # type: ignore[arg-type]
     assert answer.audit.state == receipts.AUDIT_STATE_DEFERRED
 
 
