@@ -28,6 +28,7 @@ from tests.integration.outbox.working import (
     version,
     waiting,
 )
+from tests.support.machine import free_ports
 from tests.support.polling import eventually
 
 
@@ -89,8 +90,7 @@ async def test_changes_are_recorded_through_time_outs_and_the_ledger_is_complete
 async def test_a_server_that_is_away_comes_back_to_what_has_waited(
     db: Database, ledger: LedgerDouble, owner: Connection
 ) -> None:
-    async with serving(ledger) as port:
-        pass
+    (port,) = free_ports(1)
     async with delivery_to(db, port) as delivery:
         answer = await create_team(delivery.changes, "blue")
         assert answer.audit.state == receipts.AUDIT_STATE_DEFERRED
