@@ -149,11 +149,11 @@ async def test_names_that_resolve_slowly_hinder_nobody_else(
 
     def slowly(host: str, *rest: Any) -> Any:
         if host.startswith("slow"):
-            ended.wait(20)
+            ended.wait(60)
         return resolve("127.0.0.1", *rest)
 
     monkeypatch.setattr(socket, "getaddrinfo", slowly)
-    receivers = Receivers(Targets(frozenset({"quick.test"}), plain_http=True), 3.0)
+    receivers = Receivers(Targets(frozenset({"quick.test"}), plain_http=True), 30.0)
     quick = receiver.url.replace("127.0.0.1", "quick.test")
     names = [quick.replace("quick", f"slow-{number}") for number in range(60)]
     now = datetime.now(UTC)
@@ -180,7 +180,7 @@ async def test_what_was_answered_with_2xx_is_taken_although_the_answer_never_end
 
     hung_up = asyncio.Event()
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    receivers = Receivers(Targets(frozenset({"127.0.0.1"}), plain_http=True), 2.0)
+    receivers = Receivers(Targets(frozenset({"127.0.0.1"}), plain_http=True), 30.0)
     try:
         port = server.sockets[0].getsockname()[1]
         found = await receivers.send(f"http://127.0.0.1:{port}/", MESSAGE, datetime.now(UTC))

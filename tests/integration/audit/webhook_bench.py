@@ -128,7 +128,8 @@ async def running_bench(world: World, directory: Path) -> AsyncIterator[Bench]:
     notifier = Database(url, role="rm_audit_notifier", application_name="test notifier")
     tree = Database(url, role="rm_audit_integrator", application_name="test integrator")
     integrator = Integrator(tree, LedgerKeys(directory), CheckpointFile(directory / "checkpoints"))
-    entries, receivers = Entries(SECRET, clock), Receivers(LOCAL, 2.0)
+    # A time-out by the clock of the machine would ask for a retry by the one that stands still.
+    entries, receivers = Entries(SECRET, clock), Receivers(LOCAL, 30.0)
     sending = Sending(
         database=notifier,
         windows=Windows(world.reader),
