@@ -18,6 +18,13 @@ from shared.db.engine import Database
 from shared.errors import AppendQueueFull, DatabaseUnavailable, ServerStopping
 from shared.ids import new_id
 from tests.integration.audit.conftest import SECRET, World
+from tests.support.polling import eventually
+
+# Whether somebody waits for a lock of this connection.
+WAITED_FOR = """
+    SELECT count(*) > 0 FROM pg_locks
+    WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))
+"""
 
 
 def sealed(count: int = 1) -> list[Sealed]:
@@ -43,7 +50,7 @@ async def test_who_comes_at_the_very_end_is_served_or_refused(world: World) -> N
             await asyncio.sleep(0)
         last = asyncio.create_task(queue.append(sealed()))
         await asyncio.sleep(0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await queue.stop()
             await last
         with pytest.raises(ServerStopping):
@@ -52,11 +59,12 @@ async def test_who_comes_at_the_very_end_is_served_or_refused(world: World) -> N
 
 
 async def test_a_full_queue_refuses_at_once_and_has_room_again(world: World) -> None:
+    events = sealed(1_000)
     async with world.owner.transaction():
         await world.owner.execute("SELECT FROM audit_log_head FOR UPDATE")
         first = asyncio.create_task(world.queue.append(sealed()))
-        await asyncio.sleep(0.1)  # it waits for the head; what follows queues behind it
-        events = sealed(1_000)
+        # It waits for the head; what follows queues behind it.
+        await eventually(lambda: world.owner.fetchval(WAITED_FOR))
         waiting = [
             asyncio.create_task(world.queue.append(events[: min(1_000, CAPACITY - start)]))
             for start in range(0, CAPACITY, 1_000)
@@ -126,25 +134,25 @@ async def test_a_silent_database_ends_no_wait_and_no_service(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The time-outs of the product, only sooner.
-    monkeypatch.setattr(engine, "COMMAND_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(engine, "CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(engine, "COMMAND_TIMEOUT_S", 1.5)
+    monkeypatch.setattr(engine, "CONNECT_TIMEOUT_S", 1.5)
     async with wired(world.url) as (wire, url):
         writer = Database(url, role="rm_audit_writer", application_name="wired")
         queue = GroupCommit(writer)
         queue.start()
         await queue.append(sealed())
         wire.silence()
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(60):
             with pytest.raises(DatabaseUnavailable):
                 await queue.append(sealed())
         wire.speak()
         await asyncio.sleep(0.1)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(60):
             await queue.append(sealed())
         wire.silence()
         waiting = asyncio.create_task(queue.append(sealed()))
         await asyncio.sleep(0.05)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(60):
             await queue.stop()
         with pytest.raises(DatabaseUnavailable):
             await waiting

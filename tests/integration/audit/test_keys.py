@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from shared.merkle.note import Verifier
 from shared.merkle.tree import verify_consistency
 from tests.integration.audit.conftest import World
 from tests.integration.audit.signing import SignedLedger
+from tests.support.polling import eventually
 
 STEPS_OF_ROTATION = 6
 STEPS_OF_DROPPING = 3
@@ -177,12 +179,19 @@ async def test_replicas_go_on_while_keys_change(
             except Exception as error:  # noqa: BLE001  (each of them is one too many)
                 failures.append(error)
 
+    async def signed_by(signers: int) -> bool:
+        return (await ledger.notes())[-1].count("\n\u2014 ") == signers
+
+    async def several() -> bool:
+        return calls > 5
+
     loads = [asyncio.create_task(load()) for _number in range(3)]
-    for _time in range(2):
+    for number in (2, 3):
         await rotate(ledger)
-        await asyncio.sleep(0.2)
+        await eventually(partial(signed_by, number))
     await drop(ledger, key_name(first))
-    await asyncio.sleep(0.3)
+    await eventually(partial(signed_by, 2))
+    await eventually(several)
     stop.set()
     await asyncio.gather(*loads)
     for replica in replicas:

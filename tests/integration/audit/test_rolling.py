@@ -12,8 +12,16 @@ from services.audit.checking import rolling as module
 from services.audit.checking.rolling import MADE_UP, ROUND, ROUNDS_A_DAY, Rolling, due_blocks
 from shared.clock import system_clock
 from tests.integration.audit.test_verify import Verified, verified
+from tests.support.polling import eventually
 
 __all__ = ["verified"]
+
+
+LOCKED = """
+    SELECT count(*) > 0 FROM pg_locks
+    WHERE locktype = 'advisory' AND (classid::bigint << 32) + objid::bigint = $1 AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 
 class Hands:
@@ -138,12 +146,13 @@ async def test_what_was_found_is_not_forgotten_before_it_matches(
 async def test_one_replica_at_a_time_does_a_round(verified: Verified, hands: Hands) -> None:
     await verified.append(5)
     one, other = rolling(verified, hands), rolling(verified, hands)
-    held = Rolling(verified.world.reader, verified.verification, hands, 1, held_s=0.5)
+    held = Rolling(verified.world.reader, verified.verification, hands, 1, held_s=60)
     working = asyncio.create_task(held.round())
-    await asyncio.sleep(0.2)
+    await eventually(lambda: verified.owner.fetchval(LOCKED, module.LOCK))
     assert not await one.round()
-    assert await working
-    assert await other.round()
+    working.cancel()
+    assert await eventually(other.round)
+    assert await one.round()
 
 
 async def test_rounds_that_another_replica_only_began_are_made_up_for(
