@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
+import pytest
 from release_manager.audit.v1 import audit_pb2 as pb
 from release_manager.audit.v1 import audit_pb2_grpc
 
@@ -43,10 +44,18 @@ def service(database_url: str, keys: Path, port: int) -> Iterator[subprocess.Pop
             process.kill()
 
 
-# CANCELLED is what gRPC itself answers to a call whose server goes away at that moment.
-PASSING = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+# CANCELLED is what gRPC itself answers to a call whose server goes away at that moment;
+# DEADLINE_EXCEEDED comes of a machine that is busy, and the call is repeated as after the others.
+PASSING = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    }
+)
 
 
+@pytest.mark.timeout(300)
 async def test_every_event_once_in_one_dense_order(world: World, tmp_path: Path) -> None:
     ensure_keys(tmp_path)
     await add_person(world.url, "admin", "admin")
@@ -56,7 +65,8 @@ async def test_every_event_once_in_one_dense_order(world: World, tmp_path: Path)
     sent = acknowledged = 0
     with service(world.url, tmp_path, ports[0]) as first, service(world.url, tmp_path, ports[1]):
         channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}") for port in ports]
-        await asyncio.gather(*(channel.channel_ready() for channel in channels))
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(channel.channel_ready() for channel in channels))
         stubs = [audit_pb2_grpc.AuditServiceStub(channel) for channel in channels]
 
         async def client(number: int) -> None:
@@ -85,10 +95,11 @@ async def test_every_event_once_in_one_dense_order(world: World, tmp_path: Path)
             for attempt in range(20):
                 stub = stubs[(start + attempt) % 2]
                 try:
-                    answer = await stub.LogActions(request, metadata=metadata, timeout=5)
+                    answer = await stub.LogActions(request, metadata=metadata, timeout=20)
                 except grpc.aio.AioRpcError as failure:
                     if failure.code() not in PASSING:
                         raise
+                    await asyncio.sleep(0.1)
                     continue
                 assert {result.outcome for result in answer.results} <= {
                     pb.APPEND_OUTCOME_APPENDED,
