@@ -19,9 +19,9 @@ from shared.errors import ExportChanged
 from shared.paging import PageTokens
 from tests.integration.audit.conftest import SECRET, World
 from tests.integration.audit.signing import SignedLedger
-from tests.support.polling import PATIENCE_S
 
 SIZE, LEFT, AGAIN = 10, 6, 12
+ENDED_S = 60  # an export that does not end waits for ever
 
 
 @pytest_asyncio.fixture
@@ -56,7 +56,7 @@ async def exported(ledger: SignedLedger, wanted: Filter, meanwhile: Any) -> list
     exports = Exports(ledger.world.reader, PageTokens(SECRET), manifests)
     asked = ExportQuery("export", ledger.world.user_id, wanted, Form.NDJSON)
     try:
-        await asyncio.wait_for(exports.run(asked, take), PATIENCE_S)
+        await asyncio.wait_for(exports.run(asked, take), ENDED_S)
     finally:
         await integrator.stop()
     return chunks

@@ -25,9 +25,9 @@ from tests.support.polling import eventually
 
 MONTH, SPAN = MONTHS[0], Span(0, PER_MONTH)
 # What other statements may take, and how long each of these looks at entries.
-SHORT_S, LONG_S = 0.3, 0.8
+SHORT_S, LONG_S = 1.0, 1.5
 # Less than an append waits for a lock.
-APPENDED_S = 3.0
+APPENDED_S = 4.5
 WAITING = """
     SELECT count(*) = $1 FROM pg_stat_activity
     WHERE application_name IN ('test large', 'test keeper') AND wait_event_type = 'Lock'

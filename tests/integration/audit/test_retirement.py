@@ -227,7 +227,7 @@ async def test_a_long_reader_is_not_harmed_and_appends_go_on(
             slowest = max(slowest, loop.time() - begun)
         with pytest.raises(ConcurrentChange):
             await attempt
-        assert slowest < 1.0
+        assert slowest < 4.0  # and not as long as a lock may take
         assert await reader.fetchval("SELECT count(*) FROM audit_logs") == PAST + LATER
     assert await is_there(kept, JANUARY)
     await kept.keeping.retiring.retire(JANUARY, "x")
