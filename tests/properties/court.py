@@ -24,6 +24,7 @@ from tests.support.deployments import (
     ListeningLedger,
     World,
     add_people_and_environments,
+    told,
 )
 from tests.support.platform import Platform, bearer, running_platform
 from tests.support.publishing import publish
@@ -45,7 +46,8 @@ class Court:
         request = identity_pb2.UpdateUserRequest(user=who, role=ROLES[role])  # type: ignore[arg-type]
         request.update_mask.paths.append("role")
         token = bearer(self.world.tokens["admin"])
-        await self.platform.identity.UpdateUser(request, metadata=token, timeout=20)
+        identity = self.platform.identity
+        await told(lambda: identity.UpdateUser(request, metadata=token, timeout=20))
 
     async def released(self, app: str, count: int) -> list[str]:
         """Add releases of a service, each a day younger than the one before."""

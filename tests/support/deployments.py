@@ -3,13 +3,13 @@
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -47,6 +47,8 @@ ENVIRONMENTS = ("Dev", "Staging", "Prod")
 PATIENCE = 5
 STAGES = ("build", "test", "security_scan", "deploy", "smoke_test")
 
+Result = TypeVar("Result")
+
 
 class ListeningLedger(audit_pb2_grpc.AuditServiceServicer):
     """An audit service that keeps what it is told, once each, in memory."""
@@ -80,6 +82,34 @@ class ListeningLedger(audit_pb2_grpc.AuditServiceServicer):
         return known
 
 
+async def patiently(call: Callable[[], Awaitable[Result]]) -> Result:
+    """Call, and a few times again as long as the error says when to."""
+    for _ in range(PATIENCE):
+        try:
+            return await call()
+        except DomainError as error:
+            if error.retry_after is None:
+                raise
+            await asyncio.sleep(error.retry_after.total_seconds())
+    return await call()
+
+
+async def told(call: Callable[[], Awaitable[Result]]) -> Result:
+    """Return what any service answers; raises the error that it answers with.
+
+    What it asks to repeat a little later is repeated.
+    """
+
+    async def asked() -> Result:
+        try:
+            return await call()
+        except grpc.aio.AioRpcError as failure:
+            error = from_rpc_error(failure)
+            raise (failure if error is None else error) from None
+
+    return await patiently(asked)
+
+
 @dataclass
 class World:
     """A running deployment service, people who call it, and things to deploy."""
@@ -102,14 +132,7 @@ class World:
 
         What the service asks to repeat a little later is repeated.
         """
-        for _ in range(PATIENCE):
-            try:
-                return await self._call(who, method, request)
-            except DomainError as error:
-                if error.retry_after is None:
-                    raise
-                await asyncio.sleep(error.retry_after.total_seconds())
-        return await self._call(who, method, request)
+        return await patiently(lambda: self._call(who, method, request))
 
     async def _call(self, who: str, method: str, request: Message) -> Any:
         metadata = (("authorization", f"Bearer {self.tokens[who]}"),)

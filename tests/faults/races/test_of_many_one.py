@@ -15,12 +15,12 @@ from tests.faults.races.track import (
     reasons,
     requested,
     rounds,
-    told,
     track,
     won,
 )
 from tests.properties.actors import FREE
 from tests.properties.court import Court
+from tests.support.deployments import told
 from tests.support.platform import bearer
 from tests.support.publishing import publish
 
@@ -83,7 +83,8 @@ async def test_of_twenty_who_make_a_release_one_does(court: Court) -> None:
             service=app, version="9", commit="abcdef1", artifact_digest=digest
         )
         token = bearer(world.tokens["dev1"])
-        return await told(court.platform.catalog.CreateRelease(request, metadata=token))
+        catalog = court.platform.catalog
+        return await told(lambda: catalog.CreateRelease(request, metadata=token))
 
     async for app in race.rounds(FEW):
         await world.release(f"{app}@1")

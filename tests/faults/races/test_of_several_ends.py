@@ -16,11 +16,11 @@ from tests.faults.races.track import (
     reasons,
     requested,
     rounds,
-    told,
     track,
     won,
 )
 from tests.properties.court import Court
+from tests.support.deployments import told
 from tests.support.platform import bearer
 
 pytestmark = [
@@ -100,7 +100,8 @@ async def test_nothing_is_left_in_a_place_that_is_archived(court: Court) -> None
     async def archived(place: str) -> Any:
         request = catalog_pb2.ArchiveEnvironmentRequest(environment=place)
         token = bearer(world.tokens["admin"])
-        return await told(court.platform.catalog.ArchiveEnvironment(request, metadata=token))
+        catalog = court.platform.catalog
+        return await told(lambda: catalog.ArchiveEnvironment(request, metadata=token))
 
     async def asked(release: str, place: str) -> Any:
         made = await requested(court, release, place)

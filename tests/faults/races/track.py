@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
-import grpc
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from shared.domain_error import DomainError
 from shared.ids import new_id
-from shared.rpc.status import from_rpc_error
 from tests.properties.actors import POLICIES
 from tests.properties.court import Court
 from tests.properties.evidence import evidence, unmatched_versions
@@ -117,15 +115,6 @@ def won(results: Sequence[Any]) -> list[Any]:
 def reasons(results: Sequence[Any]) -> set[str]:
     """Return the reasons of all refusals."""
     return {result.reason for result in results if isinstance(result, DomainError)}
-
-
-async def told(call: Awaitable[Any]) -> Any:
-    """Return what a service of the platform answers; raises the error of the product."""
-    try:
-        return await call
-    except grpc.aio.AioRpcError as failure:
-        error = from_rpc_error(failure)
-        raise (failure if error is None else error) from None
 
 
 async def requested(court: Court, release: str, place: str, who: str = "dev1") -> pb.Deployment:
