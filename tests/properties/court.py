@@ -5,11 +5,11 @@ services, and leaves no lock, window or policy behind.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 from release_manager.deployment.v1 import deployment_pb2 as pb
@@ -27,10 +27,17 @@ from tests.support.deployments import (
     told,
 )
 from tests.support.platform import Platform, bearer, running_platform
+from tests.support.polling import eventually
 from tests.support.publishing import publish
 
 ROLES: Final[Mapping[str, int]] = {"viewer": 1, "developer": 2, "lead": 3, "admin": 4}
 LONG_AGO: Final = timedelta(days=30)
+SECONDS_TO_DELIVER: Final = 60
+SENT: Final = "SELECT count(*) = 0 FROM outbox WHERE sent_at IS NULL"
+# Which events there are: an id may be given before another and committed after it.
+COMMITTED: Final = "SELECT count(*), max(id) FROM outbox"
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -95,12 +102,26 @@ class Court:
     async def delivered(self) -> None:
         """Wait until the ledger has everything that was committed."""
         request = pb.ReconcileAuditRequest()
-        waiting = "SELECT count(*) FROM outbox WHERE sent_at IS NULL"
-        for _ in range(40):
-            if not await self.owner.fetchval(waiting):
-                return
-            await self.world.call("admin", "ReconcileAudit", request)
-        raise AssertionError(await self.owner.fetchval(waiting))
+
+        async def are_sent() -> bool:
+            sent: bool = await self.owner.fetchval(SENT)
+            if not sent:
+                await self.world.call("admin", "ReconcileAudit", request)
+            return sent
+
+        await eventually(are_sent, SECONDS_TO_DELIVER)
+
+    async def at_rest(self, look: Callable[[], Awaitable[Result]]) -> Result:
+        """Return what is found while the ledger has everything that was committed.
+
+        What is due ends by itself, whenever that is: if something did so, look again.
+        """
+        while True:
+            before = await self.owner.fetchrow(COMMITTED)
+            await self.delivered()
+            found = await look()
+            if await self.owner.fetchrow(COMMITTED) == before:
+                return found
 
 
 @asynccontextmanager

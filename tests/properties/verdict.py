@@ -18,8 +18,11 @@ DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_data
 
 async def judged(actors: Actors) -> list[str]:
     """Return everything that was wrong, once the ledger has all of it."""
+    return await actors.court.at_rest(lambda: _judged(actors))
+
+
+async def _judged(actors: Actors) -> list[str]:
     court = actors.court
-    await court.delivered()
     seen = await evidence(court.owner, actors.services)
     claimed = {event for claim in actors.claims for event in claim.events}
     written = await court.owner.fetch(

@@ -91,16 +91,22 @@ class Track:
         A race of which one side always wins has shown nothing.
         """
         court = self.court
-        await court.delivered()
-        known = court.world.services
-        seen = await evidence(court.owner, [known[app] for app in self.apps if app in known])
-        wrong = [*judged_lives(seen), *(w for facts in seen.starts for w in judged_start(facts))]
-        assert wrong == []
-        assert await unmatched_versions(court.owner) == []
+        assert await court.at_rest(self._judged) == []
         assert await court.owner.fetchval(DEADLOCKS) == 0
         assert not court.world.errors
         print(f"{self.name}, RACE_SEED={SEED}: {dict(self.tally)}")  # noqa: T201  (what happened)
         assert len(self.tally) >= OUTCOMES, f"RACE_SEED={SEED}: it did not race: {self.tally}"
+
+    async def _judged(self) -> list[str]:
+        """Return everything that was wrong in any round."""
+        court = self.court
+        known = court.world.services
+        seen = await evidence(court.owner, [known[app] for app in self.apps if app in known])
+        return [
+            *judged_lives(seen),
+            *(what for facts in seen.starts for what in judged_start(facts)),
+            *await unmatched_versions(court.owner),
+        ]
 
 
 def rounds(shortened: int) -> int:
