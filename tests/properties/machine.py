@@ -24,7 +24,8 @@ Result = TypeVar("Result")
 # A bundle is drawn as the seed of its choices: there is nothing to be made smaller in it.
 SEED: Final = st.integers(1, 2**48)
 COPIES: Final = (1, 1, 1, 2, 4)
-PATIENCE_S: Final = 60
+# For all that one step does, of which letting everything come to its end is the longest.
+PATIENCE_S: Final = 180
 PROD_VOTES: Final = tuple(Act("approve", who, 0, 1) for who in (2, 3, 4))
 _numbers = itertools.count(1)
 
