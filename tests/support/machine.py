@@ -1,5 +1,7 @@
 """One run of `python -m services` as a process of its own, for tests that need the real thing."""
 
+import atexit
+import itertools
 import os
 import shutil
 import socket
@@ -7,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -17,15 +20,53 @@ from shared.db.postmaster import Postmaster, is_serving, wait_until
 COMMAND = [sys.executable, "-m", "services"]
 SERVICES = ("audit", "catalog", "deployment")
 UP_SECONDS = 90.0
+FIRST_PORT, LAST_PORT = 20_000, 65_535
+BLOCK = 200
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on at this moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [held.getsockname()[1] for held in sockets]
-    for held in sockets:
-        held.close()
-    return ports
+    """Return ports that nobody else gets until somebody listens on them."""
+    free = (port for port in _own_ports() if _is_free(port))
+    return list(itertools.islice(free, count))
+
+
+@cache
+def _own_ports() -> Iterator[int]:
+    """Return the ports of a block that this process takes for as long as it lives, again and again.
+
+    Whoever holds the first port of a block may use the others. They are none of those that the
+    system gives to whoever asks for any: between now and when a service listens, it would give
+    them to others.
+    """
+    low, high = _ports_of_the_system()
+    blocks = [
+        *range(FIRST_PORT, low - BLOCK + 1, BLOCK),
+        *range(high + 1, LAST_PORT - BLOCK + 2, BLOCK),
+    ]
+    for first in blocks or range(FIRST_PORT, LAST_PORT - BLOCK + 2, BLOCK):
+        with suppress(OSError):
+            held = socket.create_server(("127.0.0.1", first))
+            atexit.register(held.close)
+            return itertools.cycle(range(first + 1, first + BLOCK))
+    raise AssertionError("no ports are left")
+
+
+def _ports_of_the_system() -> tuple[int, int]:
+    """Return the first and the last port that the system chooses by itself."""
+    try:
+        low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    except OSError:  # not Linux: those that RFC 6335 names
+        return 49_152, LAST_PORT
+    return int(low), int(high)
+
+
+def _is_free(port: int) -> bool:
+    """Say whether nobody listens on a port."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

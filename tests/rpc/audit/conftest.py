@@ -1,6 +1,5 @@
 """The audit service on a real port, before a real database, with callers known by name."""
 
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from shared.ids import new_id
 from shared.rpc.status import from_rpc_error
 from shared.setting_values import driver_url
 from shared.settings import read_settings
+from tests.support.platform import ANY_PORT
 from tests.support.receiver import Receiver, receiving
 
 ADD_USER = """
@@ -111,12 +111,6 @@ async def refusal(call: Any) -> DomainError:
     return error
 
 
-def _free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
 @pytest_asyncio.fixture(loop_scope="session")
 async def audit(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A running audit service."""
@@ -136,10 +130,9 @@ async def running_audit(
     settings = read_settings(
         database_url=database_url,
         release_manager_key_dir=directory / "keys",
-        audit_address=_free_address(),
         grace_seconds=1.0,
         **given,
-    )
+    ).model_copy(update={"audit_address": ANY_PORT})
     owner = await asyncpg.connect(driver_url(database_url))
     if callers is None:
         callers = KnownActors()
