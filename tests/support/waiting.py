@@ -70,7 +70,7 @@ async def waits_for_a_lock(world: World) -> None:
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name = 'deployment' AND wait_event_type = 'Lock'"
     )
-    await eventually(lambda: world.database.fetchval(waiting), 5, 0.02)
+    await eventually(lambda: world.database.fetchval(waiting), 20, 0.02)
 
 
 async def database_time(world: World) -> datetime:
