@@ -24,6 +24,7 @@ from tests.support.polling import eventually
 from tests.support.walls import lose_end
 
 DIGEST = "sha256:" + "ab" * 32
+SENT = "SELECT count(*) = 0 FROM outbox WHERE sent_at IS NULL"
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -52,7 +53,8 @@ class Product:
         self.releases += count
 
     async def signed(self) -> audit_pb2.Checkpoint:
-        """Wait until all entries are signed; return the checkpoint."""
+        """Wait until all entries are there and signed; return the checkpoint."""
+        await eventually(lambda: self.fetch(SENT), 30)
         size = await self.fetch("SELECT next_index FROM audit_log_head")
         async with asyncio.timeout(30):
             while True:
@@ -174,8 +176,6 @@ async def test_what_a_fail_over_lost_is_delivered_again(environment: dict[str, s
             catalog_pb2.ReconcileAuditRequest(), metadata=product.admin
         )
         assert answer.missing == answer.resent >= 9
-        sent = "SELECT count(*) = 0 FROM outbox WHERE sent_at IS NULL"
-        await eventually(lambda: product.fetch(sent), 30)
         newest = await product.signed()
         assert newest.note.startswith("release-manager/audit/1\n")
         there = await product.fetch("SELECT array_agg(event_id) FROM audit_logs")
@@ -206,14 +206,13 @@ async def test_an_old_backup_is_not_signed_until_somebody_says_so(
     shutil.rmtree(cluster)
     shutil.copytree(backup, cluster)
     async with _Up(environment) as product:
-        await asyncio.sleep(1.0)
+        product.machine.wait_for("ledger_signing_stopped")
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await product.audit.GetInclusionProof(
                 audit_pb2.GetInclusionProofRequest(leaf_index=kept.tree_size - 1),
                 metadata=product.admin,
             )
         assert "SIGNING_STOPPED" in str(refused.value) or "beyond the end" in str(refused.value)
-        assert "ledger_signing_stopped" in product.machine.said()
         code, said = await product.run("new-epoch", "--reason", "the disk failed")
         assert code == 0, said
         product.releases = 10
