@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)
 
 SECONDS_TO_ARRIVE = 10.0
 QUIET_S = 0.5
+SENT = "SELECT count(*) = 0 FROM outbox WHERE sent_at IS NULL"
 LOCKING = 5
 
 
@@ -177,6 +178,7 @@ async def test_it_is_in_the_ledger_once(scene: Scene, name: str) -> None:
 
 async def settled(scene: Scene) -> int:
     """Return how many entries there are when those of the scene itself have come."""
+    await eventually(lambda: scene.owner.fetchval(SENT), SECONDS_TO_ARRIVE)
     return len(await new_entries(scene, 0, (Wanted("login"),)))
 
 
