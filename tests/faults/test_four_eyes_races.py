@@ -17,8 +17,9 @@ import pytest_asyncio
 
 from services.deployment.rules import approvals, gates
 from services.deployment.store import locks
+from shared.errors import ConcurrentChange
 from tests.faults.four_eyes import Lane, Rig, running_rig
-from tests.faults.four_eyes_judge import BELOW, CHANGED, SELF, judged
+from tests.faults.four_eyes_judge import BELOW, CHANGED, SELF, Answer, judged
 from tests.faults.four_eyes_race import Race, Racers, raced
 from tests.support.database import Databases
 from tests.support.polling import eventually
@@ -110,25 +111,36 @@ async def test_a_role_taken_between_check_and_commit(
     rig: Rig, lane: Lane, monkeypatch: pytest.MonkeyPatch, *, held: bool
 ) -> None:
     """The row of an approver is held until the start has committed, or the start is found."""
-    racers = Racers(rig, lane, Random(SEED))
-    answers = await racers.prepare(("dev1", "lead1"))
-    if not held:  # what the product never does, to see that the lock is what holds
-        monkeypatch.setattr(locks, "hold_people", _unlocked)
-    async with rig.owner.acquire() as holder, holder.transaction():
-        await holder.execute("LOCK TABLE outbox IN SHARE MODE")
-        starting = asyncio.create_task(racers.start("dev2"))
-        await until_one_waits(rig)
-        demoted = await demote_at_once(holder, lane.people["dev1"])
-    answers += await starting
+    while True:
+        racers = Racers(rig, lane, Random(SEED))
+        answers = await racers.prepare(("dev1", "lead1"))
+        with monkeypatch.context() as patch:
+            if not held:  # what the product never does, to see that the lock is what holds
+                patch.setattr(locks, "hold_people", _unlocked)
+            async with rig.owner.acquire() as holder, holder.transaction():
+                await holder.execute("LOCK TABLE outbox IN SHARE MODE")
+                starting = asyncio.create_task(racers.start("dev2"))
+                await until_it_waits(rig, starting)
+                demoted = await demote_at_once(holder, lane.people["dev1"])
+            started = await starting
+        # On a machine that stood still it waits for longer than it may, and nothing was shown.
+        if not isinstance(started[-1].result, ConcurrentChange):
+            break
+        await rig.put_away(racers.deployment_id)
+    answers += started
     assert demoted is not held
     wrong = judged(await rig.witnessed(racers.deployment_id), answers)
     assert wrong == ([] if held else [f"{BELOW}: 1 of 2 approvals"])
 
 
-async def until_one_waits(rig: Rig) -> None:
-    """Wait until a change has come to its end, and waits for the outbox."""
+async def until_it_waits(rig: Rig, change: asyncio.Task[list[Answer]]) -> None:
+    """Wait until a change has come to its end, and waits for the outbox or has given up."""
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'outbox'::regclass"
-    await eventually(lambda: rig.owner.fetchval(waiting), every=0.02)
+
+    async def waits() -> bool:
+        return change.done() or bool(await rig.owner.fetchval(waiting))
+
+    await eventually(waits, every=0.02)
 
 
 async def demote_at_once(
