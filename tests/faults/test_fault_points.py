@@ -189,7 +189,8 @@ async def test_an_end_in_the_middle_only_repeats_work(
     machine.start_service(0)
     first = await appending
     again = await ledger.append(sent, signed=True)
-    assert first.audit_log.leaf_index == again.audit_log.leaf_index == before + 1
+    # The ledger may have come first with an entry of its own, about what was verified before.
+    assert first.audit_log.leaf_index == again.audit_log.leaf_index > before
     assert again.deduplicated
     verdict = await ledger.verdict()
     assert verdict.verdict == pb.LEDGER_VERDICT_INTACT, verdict
