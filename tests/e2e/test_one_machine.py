@@ -190,4 +190,4 @@ def test_an_address_on_the_network_needs_tls_or_permission(environment: dict[str
 def test_an_answer_comes_soon_when_it_cannot_start(environment: dict[str, str]) -> None:
     began = time.monotonic()
     refused(environment | {"WORKERS": "many"})
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
