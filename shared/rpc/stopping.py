@@ -1,7 +1,7 @@
 """How work that may take for ever, a stream or a watch, learns that its server is stopping."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, Final, NoReturn, TypeVar
 
 from shared.errors import ServerStopping
@@ -41,11 +41,18 @@ async def unless(work: Coroutine[Any, Any, T], *ends: Coroutine[Any, Any, NoRetu
             return working.result()
         raise next(error for task in tasks if task.done() and (error := task.exception()))
     finally:
-        pending = set(tasks)
-        while pending:
-            # Again, because libraries lose a cancellation that meets what they wait for, such as a
-            # connection of a pool; the work would go on for ever.
-            for task in pending:
-                task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=CANCELLED_AGAIN_S)
+        await ended(tasks, CANCELLED_AGAIN_S)
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def ended(tasks: Iterable[asyncio.Task[Any]], again_s: float) -> None:
+    """Cancel tasks until they have ended, again after so many seconds.
+
+    Libraries lose a cancellation that meets what they wait for, such as a connection of a pool; a
+    task that was cancelled once would go on for ever.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=again_s)

@@ -14,6 +14,7 @@ import structlog
 from services.audit.store import trees
 from services.audit.store.trees import StoredCheckpoint
 from shared.db.engine import Database
+from shared.rpc.stopping import ended
 
 EVERY_S = 0.15
 # However often entries come, the head is not asked for more often than this.
@@ -93,17 +94,15 @@ class HeadWatch:
 
     async def close(self) -> None:
         """Wait for the end of the poller; to be called when nobody follows any more."""
-        while self._ending:  # again and again: a connection that is being made hides cancellations
-            for task in self._ending:
-                task.cancel()
-            await asyncio.wait(set(self._ending), timeout=ENDING_S)
+        await asyncio.gather(*self._ending)
 
     def _end(self) -> None:
         poller, self._poller, self._seen = self._poller, None, None
         if poller is not None:
-            self._ending.add(poller)
-            poller.add_done_callback(self._ending.discard)
-            poller.cancel()
+            # A connection that is being made hides cancellations.
+            ending = asyncio.create_task(ended([poller], ENDING_S), name="audit head watch ends")
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
 
     async def _poll(self) -> None:
         failed = ""
