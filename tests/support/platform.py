@@ -1,7 +1,8 @@
 """The whole product for a test: the three services in this event loop, on a database of its own.
 
-Everything is as in production (interceptors, keys, relays, roles of the database) but three things:
-ports are free ones, password hashes are cheap, and log lines are kept instead of printed.
+Everything is as in production (interceptors, keys, relays, roles of the database) but four things:
+ports are free ones, password hashes are cheap, log lines are kept instead of printed, and a change
+waits for its entry for as long as it can, so that a test finds that in the ledger at once.
 """
 
 import importlib
@@ -207,9 +208,14 @@ async def running_platform(database_url: str, **given: Any) -> AsyncIterator[Pla
     """Run the product on a seeded database; `given` are settings by the names of their fields."""
     directory = Path(tempfile.mkdtemp(prefix="rm-platform-"))
     keys = ensure_keys(directory)
-    chosen = {"bcrypt_rounds": 4, "grace_seconds": 0.5, "log_level": "error"} | given
+    usual = {
+        "bcrypt_rounds": 4,
+        "grace_seconds": 0.5,
+        "log_level": "error",
+        "audit_wait_milliseconds": 10_000,
+    }
     settings = read_settings(
-        database_url=database_url, release_manager_key_dir=directory, **chosen
+        database_url=database_url, release_manager_key_dir=directory, **(usual | given)
     ).model_copy(update={f"{name}_address": ANY_PORT for name in SERVED})
     try:
         with errors_kept() as errors:
