@@ -1,8 +1,9 @@
 """The whole product for a test: the three services in this event loop, on a database of its own.
 
-Everything is as in production (interceptors, keys, relays, roles of the database) but four things:
+Everything is as in production (interceptors, keys, relays, roles of the database) but five things:
 ports are free ones, password hashes are cheap, log lines are kept instead of printed, and a change
-waits for its entry for as long as it can, so that a test finds that in the ledger at once.
+waits for its entry for as long as it can, so that a test finds that in the ledger at once; and no
+lock and no connection takes too long on a slow machine.
 """
 
 import importlib
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import pytest
 import structlog
 from google.protobuf.message import Message
 from release_manager.audit.v1.audit_pb2_grpc import AuditServiceStub
@@ -31,6 +33,7 @@ from release_manager.deployment.v1.restrictions_pb2_grpc import RestrictionServi
 from release_manager.identity.v1 import identity_pb2
 from release_manager.identity.v1.identity_pb2_grpc import IdentityServiceStub
 
+from shared.db import engine
 from shared.identity.keys import Keys, ensure_keys
 from shared.rpc.methods import Methods, methods_of
 from shared.settings import Settings, read_settings
@@ -225,6 +228,7 @@ async def running_platform(database_url: str, **given: Any) -> AsyncIterator[Pla
                 )
                 (directory / f"{service}.token").write_text(program.token)
             async with AsyncExitStack() as stack:
+                stack.enter_context(patience_with_the_database())
                 channels: dict[str, grpc.aio.Channel] = {}
                 addresses: dict[str, str] = {}
                 for name, services in SERVED.items():
@@ -240,6 +244,16 @@ async def running_platform(database_url: str, **given: Any) -> AsyncIterator[Pla
                 yield Platform(settings, keys, channels, addresses, errors)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def patience_with_the_database() -> Iterator[None]:
+    """Refuse nobody because a lock or a connection takes seconds; deadlocks are still found."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(engine, "LOCK_TIMEOUT_MS", 20_000)
+        patched.setattr(engine, "POOL_TIMEOUT_S", 20.0)
+        patched.setattr(engine, "CONNECT_TIMEOUT_S", 20.0)
+        yield
 
 
 def dial(address: str) -> grpc.aio.Channel:
