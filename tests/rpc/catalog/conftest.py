@@ -13,6 +13,7 @@ from shared.domain_error import DomainError
 from shared.rpc.status import from_rpc_error
 from shared.setting_values import driver_url
 from tests.support.platform import Platform
+from tests.support.polling import eventually
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -37,3 +38,9 @@ async def entries(platform: Platform, resource_type: str, resource_id: str) -> l
     request = audit_pb2.ListAuditLogsRequest(filter=wanted, oldest_first=True)
     answer = await platform.audit.ListAuditLogs(request, metadata=await platform.person("lead1"))
     return list(answer.audit_logs)
+
+
+async def recorded(owner: Any) -> None:
+    """Wait until the ledger has what the services wrote: a refused call does not wait for that."""
+    sent = "SELECT count(*) = 0 FROM outbox WHERE sent_at IS NULL"
+    await eventually(lambda: owner.fetchval(sent), 30)

@@ -27,7 +27,7 @@ from shared.errors import (
     ValidationFailed,
 )
 from shared.setting_values import driver_url
-from tests.rpc.catalog.conftest import entries
+from tests.rpc.catalog.conftest import entries, recorded
 from tests.rpc.catalog.identities import FIRST, Identities
 from tests.support.database import Databases
 from tests.support.platform import Platform, running_platform
@@ -194,7 +194,7 @@ async def test_deactivation_ends_all_sessions_for_good(
 
 
 async def test_only_who_has_done_nothing_is_deleted(
-    identities: Identities, platform: Platform
+    identities: Identities, platform: Platform, owner: Any
 ) -> None:
     unused = (await identities.create()).user
     assert isinstance(
@@ -209,7 +209,7 @@ async def test_only_who_has_done_nothing_is_deleted(
     tried = (await identities.create()).user.username
     wrong = {"username": tried, "password": "something else"}
     await identities.refused("Login", None, **wrong)
-    await asyncio.sleep(0.5)  # a refused call does not wait for its entry
+    await recorded(owner)
     for name in [*used, tried]:
         assert isinstance(await identities.refused("DeleteUser", user=name), ResourceReferenced)
 
