@@ -74,7 +74,7 @@ def is_of_grpc_itself(failed: grpc.aio.AioRpcError) -> bool:
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    """Wait until something is so, for at most five seconds."""
-    async with asyncio.timeout(5):
+    """Wait until something is so, for at most twenty seconds."""
+    async with asyncio.timeout(20):
         while not reached():  # noqa: ASYNC110  (what is waited for knows no events)
             await asyncio.sleep(0.005)

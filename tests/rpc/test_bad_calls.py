@@ -201,7 +201,7 @@ async def test_another_number_of_requests_than_one(
     kind: Any = platform.channels[service].stream_stream(READS[service])
     answer = None
     for _ in range(20):
-        call = kind(iter([b""] * count), metadata=admin, timeout=5 if count else 0.3)
+        call = kind(iter([b""] * count), metadata=admin, timeout=20 if count else 0.3)
         try:
             assert len([message async for message in call]) == 1
         except grpc.aio.AioRpcError as failure:

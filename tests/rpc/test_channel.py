@@ -1,6 +1,6 @@
 """Calling another service: what is sent along, and how its errors arrive."""
 
-import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,6 +12,7 @@ import pytest_asyncio
 from shared.errors import AuditUnavailable, DeadlineExceeded, SlotTaken, TokenRejected
 from shared.identity.actor import Call, current_call
 from shared.rpc.channel import dial
+from tests.rpc.calls import until
 from tests.rpc.conftest import Running
 from tests.rpc.protos import echo_pb2_grpc
 from tests.rpc.protos.echo_pb2 import EchoRequest
@@ -25,7 +26,7 @@ def stub_of(channel: grpc.aio.Channel) -> Any:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stub(running: Running) -> AsyncIterator[Any]:
-    async with dial(running.server.address, token=lambda: "program", seconds=0.5) as channel:
+    async with dial(running.server.address, token=lambda: "program", seconds=10) as channel:
         yield stub_of(channel)
 
 
@@ -64,25 +65,29 @@ async def test_errors_of_streams_do_too(stub: Any, method: str) -> None:
         await anext(aiter(answers))
 
 
-async def test_a_call_takes_no_longer_than_agreed(stub: Any, running: Running) -> None:
-    started = time.monotonic()
-    with pytest.raises(DeadlineExceeded):
-        await stub.Say(EchoRequest(act="wait"))
-    assert 0.4 < time.monotonic() - started < 1.5
-    with pytest.raises(DeadlineExceeded):
-        await stub.Say(EchoRequest(act="wait"), timeout=0.1)
-    await asyncio.sleep(0.1)
-    assert running.servicer.cancelled == 2
+async def test_a_call_takes_no_longer_than_agreed(running: Running) -> None:
+    async with dial(running.server.address, token=lambda: "program", seconds=0.5) as channel:
+        stub = stub_of(channel)
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            await stub.Say(EchoRequest(act="wait"))
+        assert 0.4 < time.monotonic() - started < 10
+        with pytest.raises(DeadlineExceeded):
+            await stub.Say(EchoRequest(act="wait"), timeout=0.1)
+        # On a slow machine a call may be over before it gets there.
+        await until(lambda: running.servicer.cancelled == running.servicer.entered)
 
 
-async def test_nobody_there(unused_tcp_port: int) -> None:
-    address = f"127.0.0.1:{unused_tcp_port}"
-    async with dial(address, seconds=2, unavailable=AuditUnavailable) as channel:
-        with pytest.raises(AuditUnavailable):
-            await stub_of(channel).Say(EchoRequest())
-        with pytest.raises(AuditUnavailable):
-            async for _ in stub_of(channel).Write(EchoRequest()):
-                pass
+async def test_nobody_there() -> None:
+    with socket.socket() as held:  # so that nobody else listens there
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        async with dial(address, seconds=20, unavailable=AuditUnavailable) as channel:
+            with pytest.raises(AuditUnavailable):
+                await stub_of(channel).Say(EchoRequest())
+            with pytest.raises(AuditUnavailable):
+                async for _ in stub_of(channel).Write(EchoRequest()):
+                    pass
 
 
 async def test_what_is_unavailable_at_first_is_tried_again(stub: Any, running: Running) -> None:

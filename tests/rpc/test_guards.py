@@ -84,7 +84,7 @@ async def test_the_server_has_a_deadline_of_its_own(running: Running) -> None:
     started = time.monotonic()
     error = await refusal(call(running, "Say", EchoRequest(act="wait")))
     assert error.reason == "DEADLINE_EXCEEDED"
-    assert 0.15 < time.monotonic() - started < 2
+    assert 0.15 < time.monotonic() - started < 15
     assert running.servicer.cancelled == 1
 
 
@@ -92,6 +92,7 @@ async def test_the_server_has_a_deadline_of_its_own(running: Running) -> None:
 @pytest.mark.parametrize("method", ["Yield", "Write"])
 async def test_streams_have_none(running: Running, method: str) -> None:
     task = asyncio.ensure_future(call(running, method, EchoRequest(act="wait")))
+    await until(lambda: running.servicer.entered == 1)
     await asyncio.sleep(0.5)
     assert not task.done()
     task.cancel()
@@ -100,15 +101,18 @@ async def test_streams_have_none(running: Running, method: str) -> None:
 
 @pytest.mark.parametrize("method", ARITIES)
 async def test_the_deadline_of_the_caller(running: Running, method: str) -> None:
-    failed = await failure(call(running, method, EchoRequest(act="wait"), timeout=0.3))
-    assert failed.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    await until(lambda: running.servicer.cancelled == 1)
+    for seconds in (0.3, 1, 3, 10):  # until the call reaches the servicer in time
+        failed = await failure(call(running, method, EchoRequest(act="wait"), timeout=seconds))
+        assert failed.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        if running.servicer.entered:
+            break
+    await until(lambda: 0 < running.servicer.entered == running.servicer.cancelled)
 
 
 async def test_too_little_time_is_refused_at_once(running: Running) -> None:
     await call(running, "Say", HELLO)
     told = set()
-    for _ in range(50):  # the client's own clock may end a call before the answer is there
+    for _ in range(1_000):  # the client's own clock may end a call before the answer is there
         failed = await failure(call(running, "Say", EchoRequest(act="wait"), timeout=0.015))
         assert failed.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         error = from_rpc_error(failed)

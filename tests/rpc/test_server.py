@@ -15,6 +15,7 @@ from tests.rpc.calls import VIEWER, call, failure, is_of_grpc_itself, raw, refus
 from tests.rpc.conftest import SERVICE, Running, running_server
 from tests.rpc.echo import KnownTokens
 from tests.rpc.protos.echo_pb2 import EchoRequest
+from tests.support.machine import free_ports
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -57,7 +58,7 @@ async def test_watchers_hear_changes_and_the_end(running: Running) -> None:
     assert (await watch.read()).status == NOT_SERVING
     failed = await failure(watch.read())
     assert failed.code() is grpc.StatusCode.UNAVAILABLE
-    await asyncio.wait_for(stopping, 5)
+    await asyncio.wait_for(stopping, 20)
 
 
 async def test_readiness_follows_the_probe() -> None:
@@ -76,12 +77,12 @@ async def test_readiness_follows_the_probe() -> None:
         watch = stub.Watch(asked())
         assert (await watch.read()).status == SERVING
         answers[:] = [False]
-        assert (await asyncio.wait_for(watch.read(), 5)).status == NOT_SERVING
+        assert (await asyncio.wait_for(watch.read(), 20)).status == NOT_SERVING
         assert (await stub.Check(asked("liveness"))).status == SERVING
         answers[:] = [True]
-        assert (await asyncio.wait_for(watch.read(), 5)).status == SERVING
+        assert (await asyncio.wait_for(watch.read(), 20)).status == SERVING
         answers.clear()
-        assert (await asyncio.wait_for(watch.read(), 5)).status == NOT_SERVING
+        assert (await asyncio.wait_for(watch.read(), 20)).status == NOT_SERVING
         watch.cancel()
     await server.stop()
 
@@ -150,15 +151,17 @@ async def test_plaintext_elsewhere_by_explicit_choice() -> None:
         assert running.server.address.startswith("0.0.0.0:")
 
 
+@pytest.mark.parametrize("running", [{"grace_seconds": 30}], indirect=True)
 @pytest.mark.parametrize("method", ["Yield", "Write", "Chat", "ChatWrite"])
 async def test_streams_are_told_and_end_themselves(running: Running, method: str) -> None:
     act = EchoRequest(act="until stopping")
     task = asyncio.ensure_future(refusal(call(running, method, act)))
     await until(lambda: running.servicer.entered == 1)
-    await asyncio.wait_for(running.server.stop(), 0.5)
+    await asyncio.wait_for(running.server.stop(), 10)
     assert (await task).reason == "SERVER_STOPPING"
 
 
+@pytest.mark.parametrize("running", [{"grace_seconds": 30}], indirect=True)
 async def test_draining_lets_calls_finish(running: Running) -> None:
     task = asyncio.ensure_future(call(running, "Say", EchoRequest(act="nap", text="done")))
     await until(lambda: running.servicer.entered == 1)
@@ -172,7 +175,7 @@ async def test_what_does_not_end_is_cut_after_the_grace_period(running: Running)
     await until(lambda: running.servicer.entered == 1)
     started = asyncio.get_running_loop().time()
     await running.server.stop()
-    assert 0.8 < asyncio.get_running_loop().time() - started < 3
+    assert 0.8 < asyncio.get_running_loop().time() - started < 15
     assert (await task).code() is grpc.StatusCode.UNAVAILABLE
     assert running.servicer.cancelled == 1
 
@@ -188,8 +191,8 @@ async def test_no_more_calls_at_a_time_than_allowed(running: Running) -> None:
         made.cancel()
 
 
-async def test_metrics(unused_tcp_port: int) -> None:
-    address = f"127.0.0.1:{unused_tcp_port}"
+async def test_metrics() -> None:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     async for running in running_server(metrics_address=address):
         await call(running, "Say", EchoRequest(text="hello"))
         await failure(raw(running.channel.unary_unary, "/x.Y/Z")(b""))
@@ -204,6 +207,6 @@ async def test_metrics(unused_tcp_port: int) -> None:
 
 
 def _page(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  (our own address)
+    with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310  (our own address)
         text: str = answer.read().decode()
     return text

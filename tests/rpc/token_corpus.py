@@ -14,7 +14,7 @@ from tests.support.forged_tokens import LEFT_OUT, Forger, base64url
 from tests.support.platform import Platform
 
 SKEW = 30
-A_LITTLE = 5
+A_LITTLE = 15
 
 
 @dataclass
