@@ -98,6 +98,7 @@ async def test_totals(
     audit: Service, ten: list[pb.AuditEvent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await audit.log(*ten)
+    monkeypatch.setattr("services.audit.reading.entries.COUNTING_MS", 30_000)
     request = pb.ListAuditLogsRequest(
         filter=pb.AuditLogFilter(action="deploy"), page_size=1, include_total=True
     )
