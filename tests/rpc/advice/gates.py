@@ -1,8 +1,7 @@
 """The gates: each refuses alone, and what it says lets the deployment go on."""
 
-import asyncio
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from release_manager.catalog.v1 import catalog_pb2 as catalog
@@ -14,6 +13,7 @@ from shared.domain_error import DomainError
 from shared.errors import GateUnsatisfied, SlotTaken
 from tests.rpc.advice.scene import COMMIT, STAGES, Ask, Scene, Situation, ask, case, digest, span
 from tests.support.freezing import at, once
+from tests.support.programs import execute
 
 MOMENT = re.compile(r"Wait until (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 
@@ -30,12 +30,20 @@ def named(error: DomainError) -> UUID:
     return UUID(found)
 
 
-async def wait_as_told(error: DomainError) -> None:
-    """Wait until the moment in what the violation says to do, on the clock of this machine."""
+# Time passes by putting a time of a deployment back: no machine is too slow for an hour.
+COMPLETED_EARLIER = (
+    "UPDATE deployments SET completed_at = completed_at - $2::interval WHERE id = $1"
+)
+WANTED_EARLIER = "UPDATE deployments SET not_before = not_before - $2::interval WHERE id = $1"
+
+
+async def wait_as_told(scene: Scene, error: DomainError, time_passes: str, deployment: str) -> None:
+    """Let the time pass until the moment in what the violation says to do, and none beyond it."""
     match = MOMENT.match(remedy(error))
     assert match is not None, remedy(error)
     moment = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
-    await asyncio.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))
+    url = scene.platform.database_url
+    await execute(url, time_passes, UUID(deployment), moment - datetime.now(UTC))
 
 
 def start(deployment: str) -> Ask:
@@ -129,10 +137,14 @@ async def it_goes_where_it_has_to_go_first(scene: Scene) -> Situation:
 @case(GateUnsatisfied, "Wait until", Gate.SOAK)
 async def it_lives_for_long_enough(scene: Scene) -> Situation:
     release = await scene.release(await scene.service())
-    first, second = await scene.place(), await scene.place(1, soak=span(seconds=2))
-    await scene.deployed(release, first)
+    first, second = await scene.place(), await scene.place(1, soak=span(hours=1))
+    lives = await scene.deployed(release, first)
     made = await scene.asked(release, second)
-    return Situation(start(made), wait_as_told)
+
+    async def follow(error: DomainError) -> None:
+        await wait_as_told(scene, error, COMPLETED_EARLIER, lives)
+
+    return Situation(start(made), follow)
 
 
 @case(GateUnsatisfied, "PromoteRelease", Gate.SOAK)
@@ -140,7 +152,7 @@ async def it_lives_there_again(scene: Scene) -> Situation:
     """Something else has replaced it before the time was over, so no waiting helps."""
     service = await scene.service()
     release, other = await scene.release(service), await scene.release(service, "2.0.0")
-    first, second = await scene.place(), await scene.place(1, soak=span(seconds=3))
+    first, second = await scene.place(), await scene.place(1, soak=span(hours=1))
     await scene.deployed(release, first)
     await scene.deployed(other, first)
     made = await scene.asked(release, second)
@@ -148,7 +160,8 @@ async def it_lives_there_again(scene: Scene) -> Situation:
     async def follow(_: DomainError) -> None:
         again = await scene.staged(release, first, allow_downgrade=True)
         await scene.stages(again, *STAGES)
-        await asyncio.sleep(3)
+        url = scene.platform.database_url
+        await execute(url, COMPLETED_EARLIER, UUID(again), timedelta(hours=1))
 
     return Situation(start(made), follow)
 
@@ -170,8 +183,12 @@ async def what_it_needs_is_deployed(scene: Scene) -> Situation:
 @case(GateUnsatisfied, "Wait until", Gate.NOT_BEFORE)
 async def its_time_comes(scene: Scene) -> Situation:
     release, place = await scene.release(await scene.service()), await scene.place()
-    made = await scene.asked(release, place, not_before=at(seconds=2))
-    return Situation(start(made), wait_as_told)
+    made = await scene.asked(release, place, not_before=at(hours=1))
+
+    async def follow(error: DomainError) -> None:
+        await wait_as_told(scene, error, WANTED_EARLIER, made)
+
+    return Situation(start(made), follow)
 
 
 @case(GateUnsatisfied, "OverrideGate", Gate.FREEZE)
