@@ -38,6 +38,7 @@ from shared.identity.token_verifier import TokenVerifier
 from shared.identity.verifier import Verifier
 from shared.paging import PageTokens
 from shared.rpc.server import RpcServer, ServerOptions
+from shared.rpc.stopping import ended
 from shared.settings import Settings
 
 SERVICE = "release_manager.audit.v1.AuditService"
@@ -137,10 +138,7 @@ async def audit_server(
     try:
         yield server
     finally:
-        # Again and again: a cancellation may come to nothing while a connection is being made.
-        while not partitions.done():
-            partitions.cancel()
-            await asyncio.wait({partitions}, timeout=ENDING_S)
+        await ended([partitions], ENDING_S)
         await notifying.stop()
         await rolling.stop()
         await following.close()

@@ -31,6 +31,7 @@ from shared.outbox.reconcile import RECONCILE_EVERY_S, Reconciler, Versions
 from shared.outbox.relay import Relay
 from shared.outbox.witness import LOOK_EVERY_S, Keys, Witness
 from shared.rpc.channel import dial
+from shared.rpc.stopping import CANCELLED_AGAIN_S, ended
 from shared.rpc.tls import Tls
 from shared.settings import Settings
 
@@ -192,9 +193,7 @@ class Loops:
         trace: TracebackType | None,
     ) -> None:
         """Cancel every loop and wait until it has ended."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await ended(self._tasks, CANCELLED_AGAIN_S)
 
 
 async def _keep_running(name: str, loop: Loop) -> None:

@@ -1,7 +1,6 @@
 """A gRPC server: services, interceptors in their order, health, reflection, an orderly end."""
 
 import asyncio
-import contextlib
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from shared.rpc.interceptors.identity import Identity
 from shared.rpc.interceptors.validation import Validation
 from shared.rpc.methods import Methods, methods_of
 from shared.rpc.reflection import add_reflection
+from shared.rpc.stopping import CANCELLED_AGAIN_S, ended
 from shared.rpc.tls import Tls, server_credentials
 from shared.settings import Settings
 
@@ -176,9 +176,7 @@ class RpcServer:
         self.stopping.set()
         self._health.set_ready(ready=False)
         if self._probing is not None:
-            self._probing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._probing
+            await ended([self._probing], CANCELLED_AGAIN_S)
         await self._server.stop(self.options.grace_seconds)
 
 

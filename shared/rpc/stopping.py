@@ -1,7 +1,7 @@
 """How work that may take for ever, a stream or a watch, learns that its server is stopping."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 
 from shared.errors import ServerStopping
@@ -45,14 +45,13 @@ async def unless(work: Coroutine[Any, Any, T], *ends: Coroutine[Any, Any, NoRetu
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def ended(tasks: Iterable[asyncio.Task[Any]], again_s: float) -> None:
+async def ended(tasks: Sequence[asyncio.Task[Any]], again_s: float) -> None:
     """Cancel tasks until they have ended, again after so many seconds.
 
     Libraries lose a cancellation that meets what they wait for, such as a connection of a pool; a
     task that was cancelled once would go on for ever.
     """
-    pending = set(tasks)
-    while pending:
+    while pending := {task for task in tasks if not task.done()}:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=again_s)
+        await asyncio.wait(pending, timeout=again_s)

@@ -7,6 +7,7 @@ from typing import NoReturn
 import pytest
 
 from shared.errors import ServerStopping
+from shared.outbox import delivery
 from shared.rpc import stopping
 
 pytestmark = pytest.mark.asyncio
@@ -35,6 +36,25 @@ async def test_work_that_loses_a_cancellation_is_cancelled_again(
         async with asyncio.timeout(10):
             await stopping.unless(loses_two(), ends())
     assert told == 2
+
+
+async def test_a_loop_that_loses_a_cancellation_is_cancelled_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # So that the test takes no two seconds.
+    monkeypatch.setattr(delivery, "CANCELLED_AGAIN_S", 0.01)
+    told = 0
+
+    async def loses_one() -> None:
+        nonlocal told
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        told += 1
+        await asyncio.sleep(60)
+
+    async with asyncio.timeout(10), delivery.Loops({"loses one": loses_one}):
+        await asyncio.sleep(0.01)
+    assert told == 1
 
 
 async def test_work_that_ends_well_is_what_counts() -> None:

@@ -20,6 +20,7 @@ from services.audit.rules.events import Event
 from shared.clock import Clock
 from shared.domain_error import DomainError
 from shared.identity.actor import caller, current_call
+from shared.rpc.stopping import ended
 
 RESOURCE = "audit_log"
 EVERYTHING = "*"
@@ -112,9 +113,7 @@ class Traces:
         """Wait for entries about ends; to be called when no call is running any more."""
         if self._writing:
             await asyncio.wait(self._writing, timeout=CLOSING_S)
-        for task in self._writing:
-            task.cancel()
-        await asyncio.gather(*self._writing, return_exceptions=True)
+        await ended(list(self._writing), CLOSING_S)
 
     def entry(self, action: str, resource_id: str, details: Mapping[str, object]) -> Own:
         """Return the entry about the current call."""

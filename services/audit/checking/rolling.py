@@ -22,6 +22,7 @@ from services.audit.store import trees
 from services.audit.store.appending import driver_connection
 from shared.clock import Clock
 from shared.db.engine import Database
+from shared.rpc.stopping import ended
 
 ROUND = timedelta(minutes=10)
 ROUNDS_A_DAY = timedelta(days=1) // ROUND
@@ -81,9 +82,8 @@ class Rolling:
 
     async def stop(self) -> None:
         """End at once; a round that is cut off is made up for after the next start."""
-        while self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=STOPPING_S)
+        if self._task is not None:
+            await ended([self._task], STOPPING_S)
 
     def _now(self) -> int:
         return (self._clock() - _START) // ROUND

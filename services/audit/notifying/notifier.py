@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.audit.notifying.sender import FOREVER_S, Sender, Sending
 from services.audit.reading.head_watch import HeadWatch, Seen
 from services.audit.store import webhooks
+from shared.rpc.stopping import ended
 
 # How long a new webhook, one that was changed, and one whose sender went away wait.
 EVERY_S: Final = 1.0
@@ -73,10 +74,8 @@ class Notifier:
 
     async def stop(self) -> None:
         """End; what is under way is sent again by whoever goes on."""
-        while self._task is not None and not self._task.done():
-            # Again and again: a cancellation may come to nothing while a connection is being made.
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=ENDING_S)
+        if self._task is not None:
+            await ended([self._task], ENDING_S)
 
     async def _run(self) -> None:
         failed = ""
@@ -166,11 +165,7 @@ class Notifier:
     async def _end(self, webhook_ids: list[UUID]) -> None:
         """End senders, and wait until they have ended."""
         held = [self._held.pop(webhook_id) for webhook_id in webhook_ids]
-        tasks = {one.task for one in held if one.task is not None}
-        while left := {task for task in tasks if not task.done()}:
-            for task in left:
-                task.cancel()
-            await asyncio.wait(left, timeout=ENDING_S)
+        await ended([one.task for one in held if one.task is not None], ENDING_S)
         SENDERS.set(len(self._held))
 
     async def _forget(self) -> None:

@@ -25,6 +25,7 @@ from shared.errors import SigningStopped
 from shared.merkle.checkpoint import Checkpoint
 from shared.merkle.note import NoteInvalid
 from shared.merkle.tree import EMPTY_ROOT
+from shared.rpc.stopping import ended
 
 # Half of the promised second, since a pass takes time too.
 EVERY_S = 0.5
@@ -88,9 +89,7 @@ class Integrator:
         if self._task is None:
             return
         await asyncio.wait({self._task}, timeout=STOPPING_S)
-        while not self._task.done():  # a database that does not answer
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=STOPPING_S)
+        await ended([self._task], STOPPING_S)  # if the database did not answer
 
     async def covering(self, size: int) -> None:
         """Return once a signed checkpoint covers `size` entries, which are committed already.
