@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import bcrypt
@@ -20,6 +19,7 @@ from shared.identity import passwords as module
 from shared.identity.hashing import NICENESS, compare, hash_password, patience
 from shared.identity.passwords import Passwords
 from tests.support.polling import eventually
+from tests.support.processes import children_of
 
 CHEAP = 4
 
@@ -109,18 +109,13 @@ async def test_a_caller_who_goes_away_frees_its_place_when_the_work_is_done() ->
 
 
 def hashing_processes() -> list[int]:
-    command = ("pgrep", "-P", str(os.getpid()), "-f", "shared.identity.hashing")
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return list(map(int, found.split()))
-
-
-def children_of(process: int) -> list[int]:
-    return list(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
+    children = children_of(os.getpid()).items()
+    return [process for process, command in children if "shared.identity.hashing" in command]
 
 
 async def test_hashing_gives_way_to_all_other_work() -> None:
     async def only_what_is_left_over() -> bool:
-        with suppress(FileNotFoundError, ProcessLookupError):  # one has ended meanwhile
+        with suppress(ProcessLookupError):  # one has ended meanwhile
             children = [child for parent in hashing_processes() for child in children_of(parent)]
             return [os.sched_getscheduler(child) for child in children] == [os.SCHED_IDLE]
         return False
