@@ -16,6 +16,7 @@ from typing import Self
 
 from shared.db.embedded import PORT
 from shared.db.postmaster import Postmaster, is_serving, wait_until
+from tests.support.processes import children_of
 
 COMMAND = [sys.executable, "-m", "services"]
 SERVICES = ("audit", "catalog", "deployment")
@@ -114,15 +115,12 @@ class Machine:
 
     def children(self) -> dict[str, int]:
         """Return the process ids of its services."""
-        listed = subprocess.run(
-            ["ps", "--ppid", str(self.process.pid), "-o", "pid=,args="],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        words = [line.split() for line in listed.stdout.splitlines()]
+        listed = children_of(self.process.pid).items()
         return {
-            name: int(line[0]) for name in SERVICES for line in words if f"services.{name}" in line
+            name: process
+            for name in SERVICES
+            for process, command in listed
+            if f"services.{name}" in command.split()
         }
 
     def postgres(self) -> int:

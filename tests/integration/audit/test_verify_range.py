@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -19,6 +18,7 @@ from services.audit.store.plain_rows import plain_rows
 from shared.errors import PositionOutOfRange
 from tests.integration.audit.tampering import COLUMNS, UNFITTING
 from tests.integration.audit.test_verify import Verified, verified
+from tests.support.processes import children_of
 
 __all__ = ["verified"]
 
@@ -159,9 +159,8 @@ async def collected(verified: Verified, first: int, end: int) -> list[Window]:
 
 
 def children() -> set[int]:
-    command = ("pgrep", "-P", str(os.getpid()), "-f", "recheck_process")
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return set(map(int, found.split()))
+    listed = children_of(os.getpid()).items()
+    return {process for process, command in listed if "recheck_process" in command}
 
 
 async def test_a_process_of_its_own_finds_the_same(
