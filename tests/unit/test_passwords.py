@@ -105,7 +105,7 @@ async def test_a_caller_who_goes_away_frees_its_place_when_the_work_is_done() ->
             await asyncio.sleep(0)
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
-            await eventually(has_a_place, 5, 0.005)
+            await eventually(has_a_place, 60, 0.005)
 
 
 def hashing_processes() -> list[int]:
@@ -121,9 +121,10 @@ async def test_hashing_gives_way_to_all_other_work() -> None:
         return False
 
     with checking(14) as passwords:
-        check = asyncio.create_task(passwords.check("x", None))  # it takes about a second
-        await eventually(only_what_is_left_over, every=0.001)
-        assert not (await check).right
+        seen = asyncio.create_task(eventually(only_what_is_left_over, 60, 0.001))
+        while not seen.done():  # a check takes about a second, and nobody may have looked in it
+            assert not (await passwords.check("x", None)).right
+        await seen
         [process] = hashing_processes()
         assert os.getpriority(os.PRIO_PROCESS, process) == NICENESS
         assert not children_of(process)
@@ -135,7 +136,11 @@ async def test_hashing_gives_way_to_all_other_work() -> None:
         "hashing.PATIENCE_S = 0",
         "hashing._be_the_child = lambda *_: os._exit(1)",
         "os.fork = refuse",
-        "hashing._answer = lambda **asked: refuse() if os.getpid() == me else answer(**asked)",
+        # With much patience: nobody stands in for a child that a busy machine keeps waiting.
+        """
+hashing.PATIENCE_S = 300
+hashing._answer = lambda **asked: refuse() if os.getpid() == me else answer(**asked)
+""",
     ],
 )
 def test_a_check_is_made_by_the_child_or_else_by_its_parent(hindrance: str) -> None:
@@ -159,7 +164,7 @@ hashing.main()
         input="".join(json.dumps(question) + "\n" for question in questions).encode(),
         capture_output=True,
         check=True,
-        timeout=30,
+        timeout=110,
     ).stdout
     assert [json.loads(line)["right"] for line in told.splitlines()] == [True, False, True]
 
