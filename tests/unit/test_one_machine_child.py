@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,9 @@ from services.one_machine_child import (
     Child,
     how_it_ended,
 )
+from tests.support.polling import eventually
+
+PATIENCE_S = 60
 
 
 def test_back_off_doubles_up_to_a_limit_and_forgets_after_a_steady_life() -> None:
@@ -31,14 +35,23 @@ def test_an_exit_code_is_put_into_words(code: int, words: str) -> None:
     assert words in how_it_ended(code)
 
 
-def test_one_that_does_not_stop_is_killed_and_said_so() -> None:
+def test_one_that_does_not_stop_is_killed_and_said_so(tmp_path: Path) -> None:
     said: list[str] = []
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    deaf = tmp_path / "deaf"
+    code = f"""
+import pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path({str(deaf)!r}).touch()
+time.sleep(600)
+"""
+
+    async def is_deaf() -> bool:
+        return deaf.exists()
 
     async def run() -> int | None:
         child = Child("deaf", [sys.executable, "-c", code], os.environ, said.append)
         await child.start()
-        await asyncio.sleep(0.5)
+        await eventually(is_deaf, PATIENCE_S)
         await child.stop(0.2)
         return child.exit_code
 
@@ -51,7 +64,12 @@ def test_stopping_what_has_ended_or_never_started_does_nothing() -> None:
         child = Child("short", [sys.executable, "-c", ""], os.environ, print)
         await child.stop(1)
         await child.start()
-        await asyncio.sleep(0.5)
+
+        async def has_ended() -> bool:
+            return child.exit_code is not None
+
+        await eventually(has_ended, PATIENCE_S)
         await child.stop(1)
+        assert child.exit_code == 0
 
     asyncio.run(run())
