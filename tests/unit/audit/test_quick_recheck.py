@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from services.audit.rules.events import Event, microseconds, seal
@@ -153,6 +153,7 @@ def test_a_changed_row_has_none(event: Event, data: st.DataObject) -> None:
     }
     column = data.draw(st.sampled_from(sorted(changes)))
     changed = row | {column: changes[column]}
+    assume(changed != row)
     assert plain_leaf(quick(changed)) is None
     assert thorough(changed) is None
 
