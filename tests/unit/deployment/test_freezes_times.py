@@ -144,6 +144,17 @@ def test_a_leap_day_comes_every_four_years_and_not_in_2100() -> None:
         ("YEARLY;BYWEEKNO=1;BYDAY=MO", "2025-01-01T00:00", "2025-01-01", "2025-12-29"),
         ("YEARLY;BYWEEKNO=53;BYDAY=MO", "2025-01-01T00:00", "2025-01-01", "2026-12-28"),
         ("YEARLY;BYWEEKNO=-1;BYDAY=SU", "2025-01-01T00:00", "2026-01-01", "2027-01-03"),
+        # 2025 has 52 weeks, of which the first begins on 30 December 2024; 2026 has 53.
+        ("YEARLY;BYWEEKNO=-52", "2024-03-19T02:05", "2024-12-03", "2024-12-30T02:05"),
+        ("YEARLY;BYWEEKNO=-52", "2024-03-19T02:05", "2025-01-05T02:05", "2026-01-05T02:05"),
+        # From Sunday on, the first week of 2026 begins on 4 January and the 52nd on 27 December.
+        ("YEARLY;BYWEEKNO=52;WKST=SU", "2024-04-30T18:33", "2026-10-09", "2026-12-27T18:33"),
+        (
+            "YEARLY;BYWEEKNO=52;WKST=SU",
+            "2024-04-30T18:33",
+            "2026-12-31T18:33",
+            "2027-01-01T18:33",
+        ),
         ("YEARLY;BYDAY=-1SU;BYMONTH=3", "2025-01-01T00:00", "2026-01-01", "2026-03-29"),
         ("YEARLY;BYDAY=20MO", "2025-01-01T00:00", "2026-01-01", "2026-05-18"),
         ("WEEKLY;INTERVAL=2", "2026-12-24T00:00", "2026-12-25", "2027-01-07"),
