@@ -18,19 +18,16 @@ from services.deployment.store import versions as deployment
 from shared.rpc.status import errors_by_reason
 from shared.setting_values import driver_url
 from shared.settings import example
+from tests.contract.test_repository import DOCUMENTS
 from tests.support.database import PROJECT
 
-IGNORED = {".venv", ".git", "node_modules"}
-PAGES = sorted(
-    path for path in PROJECT.rglob("*.md") if not IGNORED & set(path.relative_to(PROJECT).parts)
-)
 SETTINGS = {line.partition("=")[0] for line in example().splitlines() if "=" in line}
 
 
 def texts() -> list[str]:
     """Return the text of each page outside of the generated parts."""
     generated = re.compile(r"<!-- generated: .*?<!-- end -->", re.DOTALL)
-    return [generated.sub("", page.read_text(encoding="utf-8")) for page in PAGES]
+    return [generated.sub("", page.read_text(encoding="utf-8")) for page in DOCUMENTS]
 
 
 def scripts() -> dict[str, list[str]]:
@@ -67,7 +64,7 @@ async def test_generated_parts_are_in_step(database_url: str) -> None:
     assert stale == [], "run `python -m docs.generate`"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
     dead = []
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
