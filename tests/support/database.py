@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ UNSAFE_AND_FAST = {
     "max_connections": "300",
     "shared_buffers": "64MB",
 }
+MOST_SECONDS_TO_LEAVE = 60
 
 
 class Databases:
@@ -105,7 +107,17 @@ class Databases:
         return name
 
     def _copy(self, template: str, name: str) -> None:
-        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        until = time.monotonic() + MOST_SECONDS_TO_LEAVE
+        while True:
+            try:
+                self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+            except asyncpg.ObjectInUseError:
+                # PostgreSQL itself waits, but only 5 seconds, for one whose connection is closed
+                # and who has not left the template yet.
+                if time.monotonic() > until:
+                    raise
+            else:
+                return
 
     def _drop(self, name: str) -> None:
         self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
