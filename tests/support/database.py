@@ -7,6 +7,7 @@ create databases and roles.
 import asyncio
 import itertools
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -40,8 +41,9 @@ class Databases:
 
     def __init__(self, server_url: str) -> None:
         self._server = make_url(normal_database_url(server_url))
-        # With TEST_DATABASE_URL several runs and workers share one server.
-        self._prefix = f"test_{os.getpid()}"
+        # With TEST_DATABASE_URL several runs and workers share one server, and those in containers
+        # their process ids too.
+        self._prefix = f"test_{os.getpid()}_{secrets.token_hex(2)}"
         self._numbers = itertools.count(1)
         self._templates: list[str] = []
 
