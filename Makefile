@@ -19,8 +19,9 @@ export BUF_CACHE_DIR := $(CURDIR)/$(VENV)/.buf
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What a shell may have set for another Python.
 unexport PYTHONHOME PYTHONPATH PIP_TARGET PIP_USER
-# As many test processes as there are cores; each brings its own PostgreSQL.
-WORKERS ?= 2
+# As many test processes as there are cores; each brings its own PostgreSQL. Not `WORKERS`, which is
+# a setting of the services, and make hands on what is set.
+TEST_PROCESSES ?= 2
 CHECKS := lint imports types contract pytest
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --require-hashes
 
@@ -82,7 +83,7 @@ unit: $(DEV) ## Run the tests that need no database
 pytest: $(DEV) ## Run all tests, or those in ARGS="tests/unit -k rollback"
 	@# A file stays in one process, because its tests may share a server; and one hash seed lets all
 	@# processes find parameters taken from sets in one order.
-	PYTHONHASHSEED=0 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	PYTHONHASHSEED=0 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 .PHONY: faults
 faults: $(DEV) ## Kill, cut off and tamper for long, as HAMMER_SECONDS=600 and others in the Makefile say
@@ -94,7 +95,7 @@ faults: $(DEV) ## Kill, cut off and tamper for long, as HAMMER_SECONDS=600 and o
 		FOUR_EYES_RACES=$${FOUR_EYES_RACES:-10000} RACE_ROUNDS=$${RACE_ROUNDS:-2000} \
 		WALK_SECONDS=$${WALK_SECONDS:-600} CROWD_EXAMPLES=$${CROWD_EXAMPLES:-200} CROWD_STEPS=40 \
 		ROLLBACK_HISTORIES=$${ROLLBACK_HISTORIES:-500} PYTHONHASHSEED=0 \
-		$(BIN)/pytest -n $(WORKERS) --dist loadfile tests/faults tests/properties \
+		$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile tests/faults tests/properties \
 		tests/integration/audit/test_tampering.py tests/rpc/test_bad_input.py \
 		tests/integration/deployment/test_explanations_agree.py $(ARGS)
 	@# Alone, because it compares times.
