@@ -19,6 +19,10 @@ export BUF_CACHE_DIR := $(CURDIR)/$(VENV)/.buf
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What a shell may have set for another Python.
 unexport PYTHONHOME PYTHONPATH PIP_TARGET PIP_USER
+# A proxy is for the way out, and gRPC would take it to the services on this machine too.
+COMMA := ,
+OTHERS := $(subst $(COMMA), ,$(or $(no_proxy),$(NO_PROXY)))
+export no_proxy := 127.0.0.1,localhost,::1$(addprefix $(COMMA),$(OTHERS))
 # As many test processes as there are cores; each brings its own PostgreSQL. Not `WORKERS`, which is
 # a setting of the services, and make hands on what is set.
 TEST_PROCESSES ?= 2
