@@ -23,11 +23,19 @@ unexport PYTHONHOME PYTHONPATH PIP_TARGET PIP_USER
 COMMA := ,
 OTHERS := $(subst $(COMMA), ,$(or $(no_proxy),$(NO_PROXY)))
 export no_proxy := 127.0.0.1,localhost,::1$(addprefix $(COMMA),$(OTHERS))
+# Slow networks are waited for longer than pip does by itself, unless somebody has said how long.
+export PIP_RETRIES ?= 7
+ifndef PIP_DEFAULT_TIMEOUT
+export PIP_TIMEOUT ?= 60
+endif
 # As many test processes as there are cores; each brings its own PostgreSQL. Not `WORKERS`, which is
 # a setting of the services, and make hands on what is set.
 TEST_PROCESSES ?= 2
 CHECKS := lint imports types contract pytest
+# pip asks again for what is not answered, but gives up when a download breaks off: once more then,
+# for what is missing.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --require-hashes
+INSTALL = $(PIP_INSTALL) -r $(1) || { echo >&2 "Once more ..."; $(PIP_INSTALL) -r $(1); }
 
 .PHONY: help
 help: ## Show this list
@@ -144,11 +152,11 @@ $(RUNTIME): requirements.lock pyproject.toml
 	@echo "Installing into $(VENV) ..."
 	@[ -e $@ ] || $(PYTHON) -m venv --clear $(VENV)
 	@rm -f $@
-	@$(PIP_INSTALL) -r requirements.lock
+	@$(call INSTALL,requirements.lock)
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(DEV): requirements-dev.lock $(RUNTIME)
 	@echo "Installing the tools of development into $(VENV) ..."
-	@$(PIP_INSTALL) -r requirements-dev.lock
+	@$(call INSTALL,requirements-dev.lock)
 	@touch $@
