@@ -107,9 +107,13 @@ faults: $(DEV) ## Kill, cut off and tamper for long, as HAMMER_SECONDS=600 and o
 		FOUR_EYES_RACES=$${FOUR_EYES_RACES:-10000} RACE_ROUNDS=$${RACE_ROUNDS:-2000} \
 		WALK_SECONDS=$${WALK_SECONDS:-600} CROWD_EXAMPLES=$${CROWD_EXAMPLES:-200} CROWD_STEPS=40 \
 		ROLLBACK_HISTORIES=$${ROLLBACK_HISTORIES:-500} PYTHONHASHSEED=0 \
-		$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile tests/faults tests/properties \
+		$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --hypothesis-profile new-examples \
+		tests/faults tests/properties \
 		tests/integration/audit/test_tampering.py tests/rpc/test_bad_input.py \
 		tests/integration/deployment/test_explanations_agree.py $(ARGS)
+	@# Examples that nobody has seen; `make test` takes the same ones each time.
+	PYTHONHASHSEED=0 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile -m hypothesis \
+		--hypothesis-profile new-examples --timeout 3600 tests/unit tests/rpc
 	@# Alone, because it compares times.
 	LOGINS_OF_A_KIND=$${LOGINS_OF_A_KIND:-200} LOGINS_BCRYPT_ROUNDS=12 \
 		$(BIN)/pytest tests/security/test_no_enumeration.py

@@ -4,9 +4,26 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 from tests.support.database import Databases, server
 from tests.support.platform import Platform, running_platform
+
+# The same wherever tests run, with `CI` set or without. How long an example takes says nothing on a
+# busy machine, and whether a change passes is not left to chance: the examples change with the code
+# only. New ones are looked for by `make faults`.
+settings.register_profile(
+    "tests",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "new-examples", settings.get_profile("tests"), derandomize=False, max_examples=1_000
+)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
