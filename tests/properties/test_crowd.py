@@ -21,14 +21,13 @@ from tests.properties.verdict import DEADLOCKS
 
 EXAMPLES = int(os.environ.get("CROWD_EXAMPLES", "4"))
 STEPS = int(os.environ.get("CROWD_STEPS", "15"))
+MANY = 50
 # Whoever comes first decides what an example is, so none is worth keeping or making smaller.
-ALWAYS_NEW = settings(
+EXPLORING = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
     phases=[Phase.generate],
-    database=None,
-    deadline=None,
-    print_blob=True,
+    derandomize=EXAMPLES < MANY,
     suppress_health_check=list(HealthCheck),
 )
 ENOUGH = {"step promote in Prod": 1}
@@ -40,7 +39,6 @@ ENOUGH_OF_MANY = {
     **dict.fromkeys(("ConfirmCancelled done", "FailDeployment done"), 3),
     **dict.fromkeys(("CreateLock done", "CreateFreezeWindow done", "PublishPolicy done"), 10),
 }
-MANY = 50
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.timeout(300 + 12 * EXAMPLES),
@@ -50,7 +48,7 @@ pytestmark = [
 async def test_no_interleaving_breaks_a_property(court: Court) -> None:
     Crowd.court, Crowd.loop = court, asyncio.get_running_loop()
     total = Crowd.total = Counter()
-    await asyncio.to_thread(run_state_machine_as_test, Crowd, settings=ALWAYS_NEW)
+    await asyncio.to_thread(run_state_machine_as_test, Crowd, settings=EXPLORING)
     print(f"{EXAMPLES} examples: {dict(sorted(total.items()))}")  # noqa: T201  (what happened)
     enough = ENOUGH_OF_MANY if EXAMPLES >= MANY else ENOUGH
     assert {what: total[what] for what, least in enough.items() if total[what] < least} == {}
