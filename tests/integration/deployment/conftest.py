@@ -3,6 +3,7 @@
 Tests that share one keep apart by deploying services of their own.
 """
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest_asyncio
 
 from benchmarks.board_past import fill
 from services.deployment.app import database as database_of
+from services.deployment.operations.deadlines import Deadlines
 from shared.db.engine import Database
 from shared.ids import new_id
 from shared.setting_values import driver_url
@@ -36,6 +38,35 @@ async def world(
 async def own_world(database_url: str, tmp_path: Path) -> AsyncIterator[World]:
     async with running_world(database_url, tmp_path) as running:
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def quiet_world(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[World]:
+    """A service that never looks for what is due, for tests which do so themselves.
+
+    Whoever looks while another one does goes away again.
+    """
+
+    async def never(_: Deadlines) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Deadlines, "run", never)
+    async with running_world(database_url, tmp_path) as running:
+        # As if it had looked just now, for as long as a test lasts.
+        await running.database.execute(
+            "UPDATE deadline_watch SET looked_at = now() + interval '1 hour'"
+        )
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def database(world: World) -> AsyncIterator[Database]:
+    """Connections to the database of the world, as the service has them."""
+    db = Database(world.database_url, role="rm_deployment", application_name="test", pool_size=4)
+    yield db
+    await db.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -140,8 +140,9 @@ async def test_somebody_looks_again_at_what_is_approved_for_good(world: World) -
     assert datetime.now(UTC) < looked <= found.decide_by.ToDatetime(UTC)
 
 
-async def test_people_can_decide_after_everybody_was_away(world: World) -> None:
+async def test_people_can_decide_after_everybody_was_away(quiet_world: World) -> None:
     """Before anybody has looked again, and after."""
+    world = quiet_world
     made = await waiting(world)
     await nobody_could_decide(world, made.id)
     async with replica(world) as (db, delivery):
@@ -184,7 +185,10 @@ async def test_a_look_that_lasts_gives_nobody_time_that_it_does_not_store(world:
     await becomes(world, made.id, "EXPIRED")
 
 
-async def test_what_ended_in_the_time_left_after_a_standstill_was_pending(world: World) -> None:
+async def test_what_ended_in_the_time_left_after_a_standstill_was_pending(
+    quiet_world: World,
+) -> None:
+    world = quiet_world
     made = await waiting(world)
     await nobody_could_decide(world, made.id)
     async with replica(world) as (db, delivery):
@@ -196,14 +200,18 @@ async def test_what_ended_in_the_time_left_after_a_standstill_was_pending(world:
 
 
 async def test_what_had_to_start_earlier_than_it_had_to_be_decided_was_pending(
-    world: World,
+    quiet_world: World,
 ) -> None:
+    world = quiet_world
     made = await waiting(world)
     await nobody_could_decide(world, made.id)
+    passed = "UPDATE deployments SET start_by = now() WHERE id = $1"
     async with replica(world) as (db, delivery):
         await Deadlines(db, delivery).look()
-    await world.database.execute("UPDATE deployments SET start_by = now() WHERE id = $1", made.id)
-    ended = await becomes(world, made.id, "EXPIRED")
+        await world.database.execute(passed, made.id)
+        await Deadlines(db, delivery).look()
+    ended = await world.get(made.id)
+    assert ended.status == pb.DEPLOYMENT_STATUS_EXPIRED
     assert ended.status_reason.startswith("It had to start by")
     assert ended.approval_status == pb.APPROVAL_STATUS_PENDING
 
