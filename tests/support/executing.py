@@ -1,12 +1,15 @@
 """Executors for tests: claiming, driving, and times moved in the database instead of waited for."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
 from release_manager.deployment.v1 import deployment_pb2, execution_pb2
 
+from services.deployment.operations import deadlines
 from shared.domain_error import DomainError
 from tests.support.deployments import World
 from tests.support.polling import eventually
@@ -74,6 +77,14 @@ async def promoted(world: World, app: str, place: str, version: str = "1") -> st
     return (await world.promote(await world.release(f"{app}@{version}"), place)).id
 
 
+@asynccontextmanager
+async def nobody_looks(world: World) -> AsyncIterator[None]:
+    """Keep the service from looking for what is due, which it would end and note that it looked."""
+    async with world.database.acquire() as looking, looking.transaction():
+        await looking.execute("SELECT pg_advisory_xact_lock($1)", deadlines.LOCK)
+        yield
+
+
 async def lease_is_over(world: World, deployment: str) -> None:
     """Let the time of a lease be over, as far as the database knows."""
     done = await world.database.execute(
@@ -85,13 +96,17 @@ async def lease_is_over(world: World, deployment: str) -> None:
 
 
 async def overdue_since_all_were_away(world: World, deployment: str) -> None:
-    """Let the time of a lease be over while nobody has looked for long, as after an outage."""
-    await world.database.execute(
-        "WITH over AS (UPDATE deployment_leases SET expires_at = now() - interval '1 second'"
-        " WHERE deployment_id = $1)"
-        " UPDATE deadline_watch SET looked_at = now() - interval '1 hour'",
+    """Let the time of a lease be over while nobody has looked for long, as after an outage.
+
+    It is so until somebody looks: see `nobody_looks`.
+    """
+    done = await world.database.execute(
+        "WITH away AS (UPDATE deadline_watch SET looked_at = now() - interval '1 hour')"
+        " UPDATE deployment_leases SET expires_at = now() - interval '1 second'"
+        " WHERE deployment_id = $1",
         deployment,
     )
+    assert done == "UPDATE 1"
 
 
 async def deadline_is_over(world: World, deployment: str) -> None:

@@ -11,6 +11,7 @@ from tests.support.executing import (
     becomes,
     deadline_is_over,
     lease_is_over,
+    nobody_looks,
     overdue_since_all_were_away,
     promoted,
     stage_report,
@@ -89,8 +90,9 @@ async def test_what_nobody_drives_ends_at_once(world: World, app: str, place: st
     await world.stage(running, "build", "in_progress")
     assert (await cancel(world, running)).status == pb.DEPLOYMENT_STATUS_CANCELLED
     late, _ = await claimed_and_running(world, app, place, version="3")
-    await lease_is_over(world, late)
-    assert (await cancel(world, late)).status == pb.DEPLOYMENT_STATUS_CANCELLED
+    async with nobody_looks(world):
+        await lease_is_over(world, late)
+        assert (await cancel(world, late)).status == pb.DEPLOYMENT_STATUS_CANCELLED
     await world.check_events()
 
 
@@ -179,13 +181,14 @@ async def test_a_rollback_asks_an_overdue_executor_when_everybody_was_away(
 ) -> None:
     before = await world.deployed(await world.release(f"{app}@0"), place)
     made, token = await claimed_and_running(world, app, place, "build", "test", "security_scan")
-    await overdue_since_all_were_away(world, made)
     plan = pb.PlanRollbackRequest(deployment=made, preempt=True)
-    planned = await world.call("dev1", "PlanRollback", plan)
-    assert (planned.preempts_id, planned.target_release) == (made, before.release)
-    assert [blocker.gate for blocker in planned.blockers] == ["slot"]
-    await overdue_since_all_were_away(world, made)
-    carrier = (await world.roll_back(made, preempt=True)).deployment
+    async with nobody_looks(world):
+        await overdue_since_all_were_away(world, made)
+        planned = await world.call("dev1", "PlanRollback", plan)
+        assert (planned.preempts_id, planned.target_release) == (made, before.release)
+        assert [blocker.gate for blocker in planned.blockers] == ["slot"]
+        await overdue_since_all_were_away(world, made)
+        carrier = (await world.roll_back(made, preempt=True)).deployment
     assert (await world.get(made)).status == pb.DEPLOYMENT_STATUS_CANCELLING
     assert [blocker.gate for blocker in carrier.blockers] == ["slot"]
     await world.call("dev1", "ConfirmCancelled", confirm(made, token))

@@ -9,7 +9,12 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 from shared.errors import LeaseHeld, NothingDeployed, ResourceNotFound, StaleRollback
 from shared.ids import new_id
 from tests.support.deployments import World
-from tests.support.executing import Executor, lease_is_over, overdue_since_all_were_away
+from tests.support.executing import (
+    Executor,
+    lease_is_over,
+    nobody_looks,
+    overdue_since_all_were_away,
+)
 from tests.support.publishing import publish
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -112,13 +117,14 @@ async def test_what_another_account_has_claimed_may_start_only_for_that_one(
     assert (told.explanation.may_start, told.explanation.refused) == (False, False)
     own = await explained(world, made.id, "dev2")
     assert (own.explanation.may_start, list(own.refusals)) == (True, [])
-    await lease_is_over(world, made.id)
-    assert (await explained(world, made.id, "dev1")).explanation.may_start
-    await overdue_since_all_were_away(world, made.id)
-    still = await explained(world, made.id, "dev1")
-    assert (still.explanation.may_start, len(still.refusals)) == (False, 1)
-    start.lease_token = token
-    started = await world.call("dev2", "StartDeployment", start)
+    async with nobody_looks(world):
+        await lease_is_over(world, made.id)
+        assert (await explained(world, made.id, "dev1")).explanation.may_start
+        await overdue_since_all_were_away(world, made.id)
+        still = await explained(world, made.id, "dev1")
+        assert (still.explanation.may_start, len(still.refusals)) == (False, 1)
+        start.lease_token = token
+        started = await world.call("dev2", "StartDeployment", start)
     assert started.deployment.status == pb.DEPLOYMENT_STATUS_IN_PROGRESS
     running = await explained(world, made.id, "dev1")
     assert (running.explanation.may_start, list(running.refusals)) == (False, [])

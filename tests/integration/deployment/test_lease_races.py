@@ -16,6 +16,7 @@ from tests.support.executing import (
     Executor,
     becomes,
     lease_is_over,
+    nobody_looks,
     pausing,
     promoted,
     stage_report,
@@ -155,8 +156,8 @@ async def running_with_a_lease(
 async def while_it_is_renewed(world: World, deployment: str, call: Coroutine[Any, Any, T]) -> T:
     """Make a call at which a lease is over, but for a renewal that commits while the call waits."""
     moves = "UPDATE deployment_leases SET expires_at = now() + $2 WHERE deployment_id = $1"
-    await world.database.execute(moves, deployment, timedelta(seconds=0.4))
-    async with world.database.acquire() as printing:
+    async with nobody_looks(world), world.database.acquire() as printing:
+        await world.database.execute(moves, deployment, timedelta(seconds=0.4))
         transaction = printing.transaction()
         await transaction.start()
         # As output does, which renews a lease and does not take the pair.

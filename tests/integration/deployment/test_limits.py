@@ -16,6 +16,7 @@ from tests.support.executing import (
     becomes,
     deadline_is_over,
     lease_is_over,
+    nobody_looks,
     overdue_since_all_were_away,
     pausing,
     promoted,
@@ -132,16 +133,16 @@ async def test_what_was_overdue_when_everybody_came_back_is_not_lost(
     """Neither by whoever reports first, before anybody has looked, nor by others."""
     made = await promoted(world, app, place)
     token = (await Executor(world).claim(made, lease_duration=TEN_MINUTES)).lease_token
-    await overdue_since_all_were_away(world, made)
-    other = await Executor(world, name="runner-2").refused(
-        "ClaimDeployment", execution.ClaimDeploymentRequest(deployment=made, executor="runner-2")
-    )
-    assert isinstance(other, LeaseHeld)
-    await overdue_since_all_were_away(world, made)
-    await Executor(world).report(made, "build", "in_progress", token)
-    await overdue_since_all_were_away(world, made)
+    claim = execution.ClaimDeploymentRequest(deployment=made, executor="runner-2")
     cancel = pb.CancelDeploymentRequest(deployment=made, reason="enough")
-    asked = await world.call("dev1", "CancelDeployment", cancel)
+    async with nobody_looks(world):
+        await overdue_since_all_were_away(world, made)
+        other = await Executor(world, name="runner-2").refused("ClaimDeployment", claim)
+        assert isinstance(other, LeaseHeld)
+        await overdue_since_all_were_away(world, made)
+        await Executor(world).report(made, "build", "in_progress", token)
+        await overdue_since_all_were_away(world, made)
+        asked = await world.call("dev1", "CancelDeployment", cancel)
     assert asked.deployment.status == pb.DEPLOYMENT_STATUS_CANCELLING
     confirm = execution.ConfirmCancelledRequest(deployment=made, lease_token=token)
     await world.call("dev1", "ConfirmCancelled", confirm)
