@@ -62,8 +62,12 @@ def stage_report(
     )
 
 
-# Otherwise what is over would stand still, as when nobody could have reported or decided.
-LOOKED = "WITH looked AS (UPDATE deadline_watch SET looked_at = now(), stood_still_until = NULL)"
+# Otherwise what is over would stand still, as when nobody could have reported or decided: also
+# when a busy machine keeps the next look waiting.
+LOOKED = (
+    "WITH looked AS (UPDATE deadline_watch SET looked_at = now() + interval '1 minute',"
+    " stood_still_until = NULL)"
+)
 
 
 async def pausing(world: World, place: str, **more: Any) -> None:
@@ -138,7 +142,7 @@ async def becomes(world: World, deployment: str, status: str) -> deployment_pb2.
         found = await world.get(deployment)
         return found if found.status == wanted else None
 
-    return await eventually(in_it, 25, 0.2)
+    return await eventually(in_it, 60, 0.2)
 
 
 async def told_of(world: World, deployment: str) -> list[tuple[str, dict[str, Any]]]:
