@@ -10,6 +10,7 @@ from release_manager.deployment.v1 import deployment_pb2 as pb
 from shared.errors import GateUnsatisfied, RollbackBlocked
 from shared.ids import new_id
 from tests.support.deployments import World
+from tests.support.executing import LOOKED
 from tests.support.polling import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -93,14 +94,15 @@ async def test_what_is_approved_in_time_does_not_expire(own_world: World) -> Non
     await world.deployed(release)
     made = await world.create(release, "staging")
     await world.approve(made.id, "dev2")
+    # At once: approved later than it had to be, it would expire as soon as somebody looked.
     await world.database.execute(
-        "UPDATE deployments SET deployed_at = deployed_at - interval '8 days',"
+        f"{LOOKED}, given AS (UPDATE approvals SET decided_at = decided_at - interval '2 days')"
+        " UPDATE deployments SET deployed_at = deployed_at - interval '8 days',"
         " decide_by = decide_by - interval '8 days' WHERE id = $1",
         made.id,
     )
-    await world.database.execute("UPDATE approvals SET decided_at = decided_at - interval '2 days'")
     moved = "SELECT decide_by > now() FROM deployments WHERE id = $1"
-    await eventually(lambda: world.database.fetchval(moved, made.id), 25)
+    await eventually(lambda: world.database.fetchval(moved, made.id), 60)
     kept = await world.get(made.id)
     assert kept.status == pb.DEPLOYMENT_STATUS_PENDING
     assert kept.etag == "2"
