@@ -1,20 +1,20 @@
 """What a release waits for: having lived before, and other services. The advice is true."""
 
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 from release_manager.deployment.v1 import deployment_pb2 as pb
 
 from shared.errors import GateUnsatisfied
 from tests.support.deployments import World
 from tests.support.publishing import publish
-from tests.support.waiting import blocker, until
+from tests.support.waiting import blocker, stamp, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-SOAK = timedelta(seconds=2)
+SOAK = timedelta(hours=1)
 
 
 async def soaking(world: World, span: timedelta = SOAK) -> None:
@@ -22,6 +22,16 @@ async def soaking(world: World, span: timedelta = SOAK) -> None:
     soak = Duration()
     soak.FromTimedelta(span)
     await publish(world, "staging", pb.Policy(soak=soak))
+
+
+async def completed_before(world: World, deployment: pb.Deployment, span: timedelta) -> datetime:
+    """Let a deployment have been completed so long ago; return when."""
+    moved: datetime = await world.database.fetchval(
+        "UPDATE deployments SET completed_at = clock_timestamp() - $2::interval WHERE id = $1"
+        " RETURNING completed_at",
+        *(UUID(deployment.id), span),
+    )
+    return moved
 
 
 async def soak_blocker(world: World, deployment_id: str) -> pb.Blocker:
@@ -44,7 +54,8 @@ async def test_a_release_starts_once_it_has_lived_for_long_enough(world: World, 
     with pytest.raises(GateUnsatisfied) as refused:
         await world.start(made.id)
     assert [violation.gate for violation in refused.value.gates] == ["soak"]
-    await until(world, said.earliest)
+    ready = await completed_before(world, done, SOAK - timedelta(seconds=1)) + SOAK
+    await until(world, stamp(ready))
     started = await world.start(made.id)
     assert started.started_at.ToDatetime(UTC) >= ready
     await world.check_events()
@@ -69,9 +80,7 @@ async def test_what_was_replaced_too_early_does_not_soak(world: World, app: str)
 async def test_to_have_lived_once_is_enough(world: World, app: str) -> None:
     await soaking(world)
     first = await world.deployed(await world.release(f"{app}@1"))
-    second = Timestamp()
-    second.FromDatetime(first.completed_at.ToDatetime(UTC) + SOAK)
-    await until(world, second)
+    await completed_before(world, first, SOAK)
     await world.deployed(await world.release(f"{app}@2"))
     made = await world.create(f"{app}@1", "staging")
     assert not made.blockers

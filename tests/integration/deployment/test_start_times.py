@@ -26,8 +26,21 @@ async def soon(world: World, seconds: float) -> Timestamp:
     return stamp(await database_time(world) + timedelta(seconds=seconds))
 
 
+async def starts_within(world: World, seconds: float, *made: pb.Deployment) -> None:
+    """Let deployments have to start within some seconds from now."""
+    done = await world.database.execute(
+        "UPDATE deployments SET start_by = clock_timestamp() + make_interval(secs => $1)"
+        " WHERE id = ANY($2)",
+        *(seconds, [UUID(one.id) for one in made]),
+    )
+    assert done == f"UPDATE {len(made)}"
+
+
 async def test_a_deployment_waits_for_its_time(world: World, app: str) -> None:
-    times: dict[str, Any] = {"not_before": await soon(world, 2), "start_by": await soon(world, 600)}
+    times: dict[str, Any] = {
+        "not_before": await soon(world, 600),
+        "start_by": await soon(world, 1200),
+    }
     release = await world.release(f"{app}@1")
     request = pb.CreateDeploymentRequest(release=release, environment="dev", **times)
     answer = await world.call("dev1", "CreateDeployment", request)
@@ -42,9 +55,14 @@ async def test_a_deployment_waits_for_its_time(world: World, app: str) -> None:
     with pytest.raises(GateUnsatisfied) as refused:
         await world.start(made.id)
     assert [violation.gate for violation in refused.value.gates] == ["not_before"]
-    await until(world, said.earliest)
+    earliest = await world.database.fetchval(
+        "UPDATE deployments SET not_before = clock_timestamp() + interval '1 second'"
+        " WHERE id = $1 RETURNING not_before",
+        UUID(made.id),
+    )
+    await until(world, stamp(earliest))
     started = await world.start(made.id)
-    assert started.started_at.ToDatetime(UTC) >= said.earliest.ToDatetime(UTC)
+    assert started.started_at.ToDatetime(UTC) >= earliest
     await world.check_events()
 
 
@@ -61,11 +79,12 @@ async def test_the_first_stage_waits_for_the_time_as_well(world: World, app: str
 
 async def test_what_does_not_start_in_time_expires_by_itself(world: World, app: str) -> None:
     release = await world.release(f"{app}@1")
-    made = await world.create(release, "dev", start_by=await soon(world, 1))
+    made = await world.create(release, "dev", start_by=await soon(world, 600))
+    await starts_within(world, 1, made)
     ended = await becomes(world, made.id, "EXPIRED")
     assert ended.status_reason.startswith("It had to start by ")
     assert ended.approval_status == pb.APPROVAL_STATUS_NOT_REQUIRED
-    assert ended.completed_at.ToDatetime(UTC) >= made.start_by.ToDatetime(UTC)
+    assert ended.completed_at.ToDatetime(UTC) >= ended.start_by.ToDatetime(UTC)
     with pytest.raises(IllegalTransition):
         await world.start(made.id)
     # The advice: another request.
@@ -109,7 +128,9 @@ async def test_nothing_starts_at_or_after_its_last_moment(world: World, app: str
     made = []
     for number in range(ROUNDS):
         release = await world.release(f"{app}-{number}@1")
-        made.append(await world.create(release, "dev", start_by=await soon(world, 1.5)))
+        made.append(await world.create(release, "dev", start_by=await soon(world, 600)))
+    # Only now, so that all are there in time however long that takes.
+    await starts_within(world, 1, *made)
     await asyncio.gather(*(later(one.id, 0.3 * number) for number, one in enumerate(made)))
     for one in made:
         found = await world.get(one.id)
