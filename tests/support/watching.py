@@ -127,7 +127,7 @@ async def replica(world: World, directory: Path) -> AsyncIterator[Replica]:
     port = audit.add_insecure_port("127.0.0.1:0")
     await audit.start()
     settings = read_settings(
-        database_url=world.database_url, release_manager_key_dir=directory, grace_seconds=0.5
+        database_url=world.database_url, release_manager_key_dir=directory, grace_seconds=5
     ).model_copy(update={"audit_address": f"127.0.0.1:{port}", "deployment_address": "127.0.0.1:0"})
     async with deployment_server(settings) as server:
         await server.start()
