@@ -184,7 +184,7 @@ async def test_an_api_token_is_its_account_with_owner_and_scopes(world: World) -
     "change",
     [
         "UPDATE api_tokens SET revoked_at = now()",
-        "UPDATE api_tokens SET expires_at = now()",
+        "UPDATE api_tokens SET expires_at = now() - interval '1 hour'",
         "UPDATE users SET active = false WHERE username = 'robot'",
     ],
 )
