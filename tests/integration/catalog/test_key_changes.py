@@ -9,10 +9,12 @@ import time
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from seed.rows import Connection
+from services.catalog.operations import key_changes
 from services.catalog.operations.key_changes import CommandRefused, drop, rotate
 from shared.db.engine import Database
 from shared.identity.keys import FIRST_KID, ensure_keys, load_keys, prepare_key
@@ -46,9 +48,9 @@ def modes_in(directory: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
 
 
-def aged(directory: Path, kid: str, by: timedelta) -> None:
-    """Make a private key look as if it had signed for so long."""
-    then = (datetime.now(UTC) - by).timestamp()
+def signs_since(directory: Path, kid: str, moment: datetime) -> None:
+    """Make a private key look as if it had signed since then."""
+    then = moment.timestamp()
     os.utime(directory / f"access-token-{kid}.pem", (then, then))
 
 
@@ -113,18 +115,21 @@ async def test_a_key_may_be_published_for_copies_first(db: Database, tmp_path: P
 
 
 async def test_a_key_is_dropped_when_its_last_token_has_expired(
-    db: Database, owner: Connection, tmp_path: Path
+    db: Database, owner: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The clock of the command stands still: a few seconds decide here.
+    now = datetime.now(UTC)
+    monkeypatch.setattr(key_changes, "datetime", SimpleNamespace(now=lambda _zone: now))
     ensure_keys(tmp_path)
     await said(rotate(db, tmp_path, wait_s=0))
     kid = load_keys(tmp_path).signing_kid
     assert kid is not None
     for age in (timedelta(), LIFETIME, LIFETIME + timedelta(seconds=30)):
-        aged(tmp_path, kid, age)
+        signs_since(tmp_path, kid, now - age)
         with pytest.raises(CommandRefused, match="--now"):
             await said(drop(db, tmp_path, FIRST_KID, lifetime=LIFETIME))
     assert len(load_keys(tmp_path).verifying) == 2
-    aged(tmp_path, kid, LIFETIME + timedelta(seconds=40))
+    signs_since(tmp_path, kid, now - LIFETIME - timedelta(seconds=40))
     await said(drop(db, tmp_path, FIRST_KID, lifetime=LIFETIME))
     assert set(load_keys(tmp_path).verifying) == {kid}
     assert await told(owner) == [("rotate_key", 1), ("drop_key", 2)]
