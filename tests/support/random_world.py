@@ -48,7 +48,10 @@ class RandomWorld:
     windows: list[str] = field(default_factory=list)
 
     async def begin(self) -> None:
-        """Let every place ask for what people can give, and some releases be there."""
+        """Let every place ask for what people can give, and some releases be there.
+
+        Some have run in the first place, so that there is something to go back to.
+        """
         for lock in await restricting.locks(self.world):
             await restricting.unlock(self.world, lock.id)
         for needed, place in enumerate(PLACES):
@@ -57,6 +60,8 @@ class RandomWorld:
             await publish(self.world, place, policy)
         for _ in range(4):
             await self._released()
+        for release in self.releases[:3]:
+            await self.outcome(self.world.deployed(release, PLACES[0]))
 
     async def next(self) -> None:
         """Let a few things happen; what is refused does not happen."""
