@@ -23,7 +23,8 @@ from tests.support.database import Databases
 from tests.support.delivered import Delivered, id_of
 from tests.support.plans import indexes, plans_of, scanned, shown, statements_sent
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+# Whichever test is the first waits for all the rows.
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 MANY: Final = 100_000
 SERVICES: Final = 200

@@ -25,7 +25,7 @@ LARGE = 20 * MIB
 MOST_HELD = 8 * MIB
 PER_CALLER = 10
 # Tenths of a second until the server has noticed that readers are gone.
-PATIENCE = 50
+PATIENCE = 200
 
 
 @contextmanager
@@ -77,6 +77,7 @@ async def stalled(stage: Printer, who: str = "viewer1") -> AsyncIterator[Any]:
         stream.cancel()
 
 
+@pytest.mark.timeout(600)
 async def test_a_large_log_goes_through_in_flat_memory(world: World, app: str, place: str) -> None:
     small = await printer(world, f"{app}small", place)
     await prints(small, 2 * MIB)
@@ -106,12 +107,12 @@ async def test_a_reader_that_stops_reading_hinders_nobody(
         # Long enough for what fits into the buffers of the connections.
         await asyncio.sleep(1.0)
         await no_open_transaction(world.database)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert (await hash_of(stage.tail(who="lead1")))[1] == sent
             await world.stage(stage.deployment, "build", "completed")
         assert most_held() < MOST_HELD
         # Whoever goes on reading after all has missed nothing.
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             rest = [part async for part in streams[0]]
         assert rest[-1].complete
 
@@ -140,7 +141,7 @@ async def test_a_stream_ends_when_its_reader_may_no_longer_read(own_world: World
     await own_world.database.execute(
         "UPDATE users SET active = false WHERE id = $1", own_world.people["viewer1"]
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         assert isinstance(await end_of(stream), TokenRejected)
 
 

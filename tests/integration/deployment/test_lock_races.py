@@ -99,6 +99,7 @@ async def test_of_those_who_release_a_lock_one_does(world: World, app: str) -> N
     await world.check_events()
 
 
+@pytest.mark.timeout(600)
 async def test_nothing_starts_under_a_lock(world: World, place: str, app: str) -> None:
     """Many rounds of a lock and a start at once, whichever comes first."""
     outcomes = {"started": 0, "refused": 0}

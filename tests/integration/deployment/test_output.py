@@ -308,7 +308,7 @@ async def test_a_follower_sees_what_comes_and_ends_with_the_attempt(
         seen += "".join([part.text async for part in grown(stream, len(stage.sent))])
         assert seen.encode() == stage.sent
     await world.stage(stage.deployment, "build", "completed")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         rest = [part async for part in stream]
     assert [(part.text, part.complete) for part in rest] == [("", True)]
 
@@ -323,7 +323,7 @@ async def test_a_stage_can_be_followed_before_it_starts(world: World, app: str, 
     await world.stage(stage.deployment, "test", "in_progress")
     await later.prints("tested")
     await world.stage(stage.deployment, "test", "completed")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         assert "".join([part.text async for part in stream]) == "tested"
 
 
