@@ -121,7 +121,6 @@ def told(answer: Any) -> Any:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.timeout(120)
 async def test_what_was_seen_is_told_again_later(world: World, app: str, seed: int) -> None:
     for number in range(10):
         await world.release(f"{app}@{number}")

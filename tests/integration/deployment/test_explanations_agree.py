@@ -29,7 +29,7 @@ GONE = {
 Seen = Counter[str]
 
 
-@pytest.mark.timeout(60 + 3 * SITUATIONS)
+@pytest.mark.timeout(300 + 3 * SITUATIONS)
 async def test_explanations_and_calls_never_disagree(own_world: World) -> None:
     source = random.Random(SEED)
     seen: Seen = Counter()

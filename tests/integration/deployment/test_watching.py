@@ -15,7 +15,7 @@ from tests.support.polling import eventually
 from tests.support.watching import beginning
 from tests.support.watching import watching as watch
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 # Within which whoever watches hears of what nobody was notified of.
 PROMISED_S = 5

@@ -23,7 +23,7 @@ from tests.support.polling import eventually
 from tests.support.watching import replica
 from tests.support.watching import watching as watch
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LISTENERS = (
     "SELECT pid FROM pg_stat_activity"
@@ -86,7 +86,6 @@ async def test_nothing_is_stale_after_the_listening_connection_was_killed(
             await watcher.sees(ended.deployment)
 
 
-@pytest.mark.timeout(300)
 async def test_a_restart_of_postgresql_leaves_nothing_stale(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
