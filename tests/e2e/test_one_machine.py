@@ -15,8 +15,6 @@ from shared.db.postmaster import wait_until
 from tests.support.grpcurl import install
 from tests.support.machine import COMMAND, SERVICES, Machine, free_ports, own_environment
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:

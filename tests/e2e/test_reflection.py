@@ -34,7 +34,7 @@ from tests.support.platform import (
 from tests.support.raw_calls import Metadata
 from tests.support.valid_requests import valid_requests
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 AT_ONCE = 3
 ADDRESSES = {

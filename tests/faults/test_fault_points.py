@@ -28,7 +28,7 @@ from tests.faults.test_hammer import verified
 from tests.support.polling import eventually
 from tests.support.programs import add_person, add_program
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HOLDING = """
     CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS

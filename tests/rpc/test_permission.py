@@ -24,7 +24,7 @@ from tests.support.platform import AUDIT, Platform, bearer, product_methods
 from tests.support.programs import add_person, add_program, add_session, execute
 from tests.support.raw_calls import Metadata
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 WITHIN_S = 15.0
 GOOD_FOR_S = 5

@@ -34,7 +34,7 @@ from tests.support.platform import Platform, bearer, running_platform
 from tests.support.raw_calls import Metadata
 from tests.support.things_made import event
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 WITHIN_S = 5.0
 BEFORE_S, START_S = 1.0, 30.0

@@ -26,7 +26,7 @@ from shared.paging import LIFETIME, PageTokens
 from tests.support.platform import AUDIT, CATALOG, Platform
 from tests.support.raw_calls import Answer, Metadata, some_at_a_time
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TEAMS, ENTRIES, EXPORT = (
     *(f"/{CATALOG}/ListTeams", f"/{AUDIT}/ListAuditLogs"),

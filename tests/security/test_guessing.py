@@ -21,7 +21,7 @@ from tests.rpc.catalog.identities import SECOND, Identities
 from tests.support.database import Databases
 from tests.support.platform import Platform, running_platform
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 AT_ONCE = 50
 MOST_COMPARED = 10

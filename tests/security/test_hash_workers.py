@@ -28,7 +28,7 @@ from tests.rpc.catalog.identities import Identities
 from tests.support.database import Databases
 from tests.support.platform import Platform, running_platform
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LOGINS = 100
 EACH_SECOND = 50

@@ -24,7 +24,7 @@ from tests.support.platform import Platform, product_methods, running_platform
 from tests.support.raw_calls import some_at_a_time
 from tests.support.rows import RECORDS, changed, fingerprints
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ROOT = Path(__file__).resolve().parents[2]
 CODES = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}

@@ -34,7 +34,7 @@ from tests.support.platform import (
 from tests.support.raw_calls import Answer, some_at_a_time
 from tests.support.rows import RECORDS, changed, fingerprints
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LEAST_FIELDS = 100
 SAMPLES = 60

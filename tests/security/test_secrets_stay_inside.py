@@ -30,7 +30,7 @@ from tests.support.log_lines import logging_kept
 from tests.support.platform import AUDIT, IDENTITY, Platform, bearer, product_methods
 from tests.support.raw_calls import Metadata
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PASSWORDS = ("first secret words", "second secret words", "third secret words", "quite wrong words")
 SHORT = "$hort1!"

@@ -27,7 +27,7 @@ from tests.rpc.catalog.identities import SECOND, THIRD, Identities
 from tests.support.platform import AUDIT, CATALOG, DEPLOYMENT, Platform, bearer
 from tests.support.polling import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SECONDS_TO_ARRIVE = 10.0
 QUIET_S = 0.5

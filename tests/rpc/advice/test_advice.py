@@ -16,7 +16,7 @@ from tests.rpc.advice.scene import Ask, Case, Scene
 from tests.rpc.advice.table import CASES
 from tests.support.platform import Platform
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -22,7 +22,7 @@ from tests.rpc.audit.follower import Follower, follow, numbers, size
 from tests.support.polling import eventually, no_open_transaction
 from tests.support.walls import lose_end
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_from_the_beginning_and_then_as_they_come(

@@ -17,7 +17,7 @@ from shared.errors import AppendQueueFull
 from tests.rpc.audit.conftest import Service, as_, event, refusal
 from tests.support.polling import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 AGENT = "who-reads/1.0"
 ACCESS = pb.AuditLogFilter(category=pb.AUDIT_CATEGORY_ACCESS)

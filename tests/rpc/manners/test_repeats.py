@@ -25,7 +25,7 @@ from tests.support.platform import RETENTION, product_methods, running_platform
 from tests.support.raw_calls import Answer
 from tests.support.rows import ENTRIES, Fingerprints, changed, contents
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 # In the order of the contract, in which things are made, changed and put away.
 CHANGES = [name for name in product_methods() if name in methods_that("request_id")]
