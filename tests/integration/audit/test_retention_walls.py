@@ -109,7 +109,9 @@ async def attack(
         yield Attack(kept, owner)
         await owner.execute("RESET ROLE")
         if request.param == "owner":
-            await owner.execute(f"REASSIGN OWNED BY {role} TO CURRENT_USER")
+            # One table after the other: a statement that locks all meets the integrator's locks.
+            for row in await owner.fetch(OWNED):
+                await owner.execute(row[0] + "CURRENT_USER")
             await owner.execute(f"DROP OWNED BY {role}")
             await owner.execute(f"DROP ROLE {role}")
 
