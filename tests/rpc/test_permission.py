@@ -21,12 +21,13 @@ from shared.rpc.permission import Permission, current_permission, while_permitte
 from tests.rpc.audit.conftest import refusal
 from tests.support.forged_tokens import Forger
 from tests.support.platform import AUDIT, Platform, bearer, product_methods
+from tests.support.polling import keeps_promise
 from tests.support.programs import add_person, add_program, add_session, execute
 from tests.support.raw_calls import Metadata
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-WITHIN_S = 15.0
+WITHIN_S = 5.0
 GOOD_FOR_S = 5
 FOLLOW = f"/{AUDIT}/FollowAuditLogs"
 LEAVES: Mapping[str, tuple[str, str]] = {
@@ -57,31 +58,45 @@ async def cut_off(platform: Platform, metadata: Metadata, change: str = "") -> t
 
 @pytest.mark.parametrize("change", LEAVES)
 async def test_a_person_is_cut_off(platform: Platform, change: str) -> None:
-    person = f"follower-{change.replace(' ', '-')}"
-    await add_person(platform.database_url, person, "lead")
-    session_id, user_id, _refresh = await add_session(platform.database_url, person)
-    good = bearer(Forger(platform.keys, user_id, session_id).token())
     statement, expected = LEAVES[change]
-    reason, seconds = await cut_off(platform, good, f"{statement} = '{user_id}'")
-    assert (reason, seconds < WITHIN_S) == (expected, True), seconds
+
+    async def one_is(number: int) -> float:
+        person = f"follower-{change.replace(' ', '-')}-{number}"
+        await add_person(platform.database_url, person, "lead")
+        session_id, user_id, _refresh = await add_session(platform.database_url, person)
+        good = bearer(Forger(platform.keys, user_id, session_id).token())
+        reason, seconds = await cut_off(platform, good, f"{statement} = '{user_id}'")
+        assert reason == expected
+        return seconds
+
+    await keeps_promise(WITHIN_S, one_is)
 
 
 async def test_a_token_that_expires_ends_the_stream(platform: Platform) -> None:
     await add_person(platform.database_url, "expiring", "lead")
     session_id, user_id, _refresh = await add_session(platform.database_url, "expiring")
     forger = Forger(platform.keys, user_id, session_id)
-    until = system_clock() + timedelta(seconds=GOOD_FOR_S) - LEEWAY
-    soon = forger.claims(exp=int(until.timestamp()))
-    reason, seconds = await cut_off(platform, bearer(forger.token(soon)))
-    assert reason == "TOKEN_REJECTED"
-    assert seconds < GOOD_FOR_S + WITHIN_S
+
+    async def one_does(_number: int) -> float:
+        until = system_clock() + timedelta(seconds=GOOD_FOR_S) - LEEWAY
+        soon = forger.claims(exp=int(until.timestamp()))
+        reason, seconds = await cut_off(platform, bearer(forger.token(soon)))
+        assert reason == "TOKEN_REJECTED"
+        return seconds
+
+    await keeps_promise(GOOD_FOR_S + WITHIN_S, one_does)
 
 
 async def test_a_program_whose_token_is_revoked_is_cut_off(platform: Platform) -> None:
-    made = await add_program(platform.database_url, "siem", "lead", ("audit.export",))
-    change = f"UPDATE api_tokens SET revoked_at = now() WHERE id = '{made.token_id}'"
-    reason, seconds = await cut_off(platform, bearer(made.token), change)
-    assert (reason, seconds < WITHIN_S) == ("TOKEN_REJECTED", True), seconds
+    async def one_is(number: int) -> float:
+        name = f"siem-{number}"
+        made = await add_program(platform.database_url, name, "lead", ("audit.export",))
+        change = f"UPDATE api_tokens SET revoked_at = now() WHERE id = '{made.token_id}'"
+        reason, seconds = await cut_off(platform, bearer(made.token), change)
+        assert reason == "TOKEN_REJECTED"
+        return seconds
+
+    await keeps_promise(WITHIN_S, one_is)
 
 
 class Answers:

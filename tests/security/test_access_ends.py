@@ -165,7 +165,8 @@ def reason_of(failure: grpc.aio.AioRpcError) -> str:
 async def platform(databases: Databases) -> AsyncIterator[Platform]:
     """Run the product with a ledger that takes a while to export."""
     with databases.fresh(seeded=True) as url:
-        async with running_platform(url) as running:
+        # Whoever makes the change is told at once, so that the seconds begin when it is made.
+        async with running_platform(url, audit_wait_milliseconds=250) as running:
             writer = await running.program("viewer", "audit.write", "on_behalf_of")
             long = Struct()
             long.update({"note": "x" * ENTRY_BYTES})

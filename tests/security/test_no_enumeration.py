@@ -30,12 +30,10 @@ from tests.support.ranks import mann_whitney_p
 
 LOGINS = int(os.environ.get("LOGINS_OF_A_KIND", "20"))
 COST = int(os.environ.get("LOGINS_BCRYPT_ROUNDS", "9"))
-# Of twenty log-ins at a low cost the median says less than of two hundred at the real one: it may
-# be far from that of the others by chance, so that both tests together have to find a difference.
-MANY = LOGINS >= 200
-CLOSE = 0.05 if MANY else 0.15
+# Of twenty log-ins at a low cost the median says less than of two hundred at the real one.
+CLOSE = 0.05 if LOGINS >= 200 else 0.15
 LEAST_P = 0.01
-TWICE = 2
+TWICE, TIMES = 2, 3
 ROUNDS_WARM = 2
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60 + 40 * LOGINS)]
@@ -118,8 +116,7 @@ def differences(times: Times) -> set[str]:
     for kind, own in times.items():
         others = [took for other, list_ in times.items() if other != kind for took in list_]
         apart, p = abs(median(own) / median(others) - 1), mann_whitney_p(own, others)
-        far, unlikely = apart > CLOSE, p <= LEAST_P
-        if (far or unlikely) if MANY else (far and unlikely):
+        if apart > CLOSE or p <= LEAST_P:
             found.add(f"{kind}: {apart:.1%} apart, p = {p:.4f}")
     return found
 
@@ -131,9 +128,11 @@ def kinds_of(found: set[str]) -> set[str]:
 async def test_whoever_it_is_the_answer_is_the_same_and_takes_as_long(
     strangers: Strangers,
 ) -> None:
-    first = differences(await strangers.timed(LOGINS))
-    second = differences(await strangers.timed(TWICE * LOGINS)) if first else set()
-    assert not kinds_of(first) & kinds_of(second), f"{first} and again {second}"
+    found = [differences(await strangers.timed(LOGINS))]
+    # What differs does so each time; by chance, on a busy machine, somebody does so now and then.
+    while len(found) < TIMES and set.intersection(*map(kinds_of, found)):
+        found.append(differences(await strangers.timed(TWICE * LOGINS)))
+    assert not set.intersection(*map(kinds_of, found)), found
     assert len(strangers.answers) == 1, strangers.answers
 
 

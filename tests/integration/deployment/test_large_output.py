@@ -141,7 +141,7 @@ async def test_a_stream_ends_when_its_reader_may_no_longer_read(own_world: World
     await own_world.database.execute(
         "UPDATE users SET active = false WHERE id = $1", own_world.people["viewer1"]
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(10):
         assert isinstance(await end_of(stream), TokenRejected)
 
 
