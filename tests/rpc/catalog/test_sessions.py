@@ -129,12 +129,13 @@ async def test_the_previous_token_counts_for_ten_seconds(platform: Platform) -> 
     assert await who(platform, await refresh(platform, found)) == "dev1"
 
 
+@pytest.mark.parametrize("seconds", [11, -3_600], ids=["old", "used ahead of the clock"])
 async def test_an_old_token_ends_the_session_for_all_who_hold_it(
-    platform: Platform, owner: Any
+    platform: Platform, owner: Any, seconds: int
 ) -> None:
     stolen = await log_in(platform, "dev1")
     current = await refresh(platform, stolen)
-    await age(platform, 11)
+    await age(platform, seconds)
     assert isinstance(await refusal(refresh(platform, stolen)), TokenRejected)
     assert isinstance(await refusal(refresh(platform, current)), TokenRejected)
     await forget(platform)
