@@ -81,8 +81,7 @@ class Court:
                 " SELECT $1, r.id, r.service_id, e.id, $5, ARRAY[$5::uuid], 'deploy', 'completed',"
                 " r.artifact_digest, t.at, t.at, t.at, t.at, 1 + (SELECT count(*) FROM deployments"
                 " d WHERE d.service_id = r.service_id AND d.environment_id = e.id)"
-                " FROM releases r, environments e, (SELECT now() - interval '1 day'"
-                " + interval '1 minute' * (SELECT count(*) FROM deployments) AS at) t"
+                " FROM releases r, environments e, (SELECT now() - interval '1 day' AS at) t"
                 " WHERE r.service_id = $2 AND r.version = $3 AND e.name = $4",
                 *(new_id(), self.world.services[service], version, place),
                 self.world.people["dev1"],

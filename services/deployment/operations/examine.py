@@ -77,8 +77,7 @@ class Examined:
     @property
     def asked_at(self) -> datetime:
         """The moment its approval is judged at: now, or when it stopped waiting."""
-        dossier = self.dossier
-        return dossier.started_at or dossier.completed_at or dossier.moment
+        return facts.asked_at(self.dossier)
 
     @cached_property
     def approval_status(self) -> ApprovalStatus:

@@ -1,6 +1,7 @@
 """From rows to the facts that the rules are asked about."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -45,23 +46,37 @@ def policy_in_force(dossier: Dossier) -> Policy:
     )
 
 
+def asked_at(dossier: Dossier) -> datetime:
+    """Return the moment a deployment's approval is judged at: now, or when it stopped waiting."""
+    return dossier.started_at or dossier.completed_at or dossier.moment
+
+
 def approval_facts(dossier: Dossier, people: Mapping[UUID, Person]) -> ApprovalFacts:
-    """Return what decides about the approval; `people` are those who may be eligible."""
-    approvers = {UUID(row["approver_id"]): _approver(row) for row in dossier.approvals}
+    """Return what decides about the approval; `people` are those who may be eligible.
+
+    What ends approvals ends them from when it is recorded, also when the clock has gone back since,
+    as on the way to another machine: it is told here as no later than the moment that they are
+    judged at. Else an approval would go on to count beside an override that its author never saw.
+    """
+    latest = asked_at(dossier)
+    policy = policy_in_force(dossier)
+    if policy.since is not None:
+        policy = replace(policy, since=min(policy.since, latest))
+    approvers = {UUID(row["approver_id"]): _approver(row, dossier) for row in dossier.approvals}
     return ApprovalFacts(
         deployment=str(dossier.id),
         environment=dossier.environment,
-        policy=policy_in_force(dossier),
+        policy=policy,
         digest=dossier.release_digest,
         requested_at=dossier.deployed_at,
         requester=frozenset(dossier.requesters),
         authors=frozenset(dossier.authors),
         people={**people, **approvers},
         decisions=tuple(
-            _decision(row) for row in dossier.approvals if row["decided_at"] is not None
+            _decision(row, latest) for row in dossier.approvals if row["decided_at"] is not None
         ),
         exempt=dossier.kind == DeploymentKind.ROLLBACK,
-        overrides=tuple(_override(row) for row in dossier.overrides),
+        overrides=tuple(_override(row, latest) for row in dossier.overrides),
         stood_still_until=dossier.stood_still_until,
     )
 
@@ -164,18 +179,22 @@ def _deployed(row: HistoryRow, strict: frozenset[str]) -> Deployed:
     )
 
 
-def _approver(row: Mapping[str, Any]) -> Person:
+def _approver(row: Mapping[str, Any], dossier: Dossier) -> Person:
+    demoted_at = _time(row["demoted_at"])
+    # What has left pending keeps the approvals of those who lost their role later.
+    if demoted_at is not None and dossier.status == DeploymentStatus.PENDING:
+        demoted_at = min(demoted_at, dossier.moment)
     return Person(
         id=UUID(row["approver_id"]),
         role=Role.from_stored(row["role"]),
         active=row["active"],
         kind=ActorKind(row["kind"]),
         username=row["username"],
-        demoted_at=_time(row["demoted_at"]),
+        demoted_at=demoted_at,
     )
 
 
-def _decision(row: Mapping[str, Any]) -> Decision:
+def _decision(row: Mapping[str, Any], latest: datetime) -> Decision:
     return Decision(
         approver_id=UUID(row["approver_id"]),
         role=Role.from_stored(row["approver_role"]),
@@ -184,14 +203,14 @@ def _decision(row: Mapping[str, Any]) -> Decision:
         digest=row["digest"],
         policy_version=row["policy_version"],
         overrides_version=row["overrides_version"],
-        revoked_at=_time(row["updated_at"]),
+        revoked_at=min(datetime.fromisoformat(row["updated_at"]), latest),
     )
 
 
-def _override(row: Mapping[str, Any]) -> Override:
+def _override(row: Mapping[str, Any], latest: datetime) -> Override:
     return Override(
         gate=OverridableGate(row["gate"]),
-        given_at=datetime.fromisoformat(row["created_at"]),
+        given_at=min(datetime.fromisoformat(row["created_at"]), latest),
         authors=frozenset(UUID(author) for author in row["authors"]),
     )
 

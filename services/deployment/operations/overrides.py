@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -59,7 +59,7 @@ async def give(change: Change, deployment_id: UUID, command: NewOverride) -> Ove
         await decide.expire(change, case)
         change.refuse(_too_late(case, DeploymentStatus.EXPIRED))
         return None
-    earlier = [one.given_at + _TICK for one in case.approval.overrides]
+    earlier = (datetime.fromisoformat(row["created_at"]) + _TICK for row in case.dossier.overrides)
     change.now = max([change.now, case.dossier.moment, *earlier])
     (made,) = await add(change, deployment_id, [command])
     before = [one.gate for one in case.approval.overrides]
