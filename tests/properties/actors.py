@@ -60,6 +60,7 @@ OTHERS: Final[Sequence[pb.Policy]] = (
     pb.Policy(required_approvals=2, lead_required=True, decide_within=DAY,
               soak=Duration(seconds=7 * 86_400)),
 )  # fmt: skip
+RUNNING: Final = ("in-progress", "paused", "cancelling")
 ENDS: Final = ("completed", "completed", "completed", "failed", "errored")
 
 
@@ -183,7 +184,13 @@ class Actors:
             await self.say(CALLERS[act.who % 6], "RejectDeployment", request, act.copies)
 
     async def _cancel(self, act: Act) -> None:
-        if found := self.some(act.one, "pending", "in-progress", "paused", "cancelling"):
+        await self._cancelled(self.some(act.one, "pending", *RUNNING), act)
+
+    async def _stop(self, act: Act) -> None:
+        await self._cancelled(self.some(act.one, *RUNNING), act)
+
+    async def _cancelled(self, found: Mapping[str, Any] | None, act: Act) -> None:
+        if found is not None:
             request = pb.CancelDeploymentRequest(deployment=found["id"], reason="no more")
             await self.say(LEADS[act.who % 3], "CancelDeployment", request, act.copies)
 

@@ -86,6 +86,13 @@ class Crowd(RuleBasedStateMachine):
         self._happen(acts(seed + 1, *EXECUTING, "finish", "cancel", "roll_back", most=6))
 
     @rule(seed=SEED)
+    def stop(self, seed: int) -> None:
+        """Stop what an executor drives, while others start, end or take it."""
+        self._happen([Act("claim", seed, two=1), *acts(seed, "start", "start", "approve")])
+        self._happen([Act("stop", seed), *acts(seed + 1, "stop", "finish", "give_back", most=3)])
+        self._happen([Act("confirm", copies=2), *acts(seed + 2, "stop", "claim", "start", most=3)])
+
+    @rule(seed=SEED)
     def undo(self, seed: int) -> None:
         """Roll back while others end, stop and start the same."""
         self._happen(acts(seed, "roll_back", "roll_back", "finish", "cancel", "start", "clear"))

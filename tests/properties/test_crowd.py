@@ -41,7 +41,7 @@ ENOUGH_OF_MANY = {
 }
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(300 + 12 * EXAMPLES),
+    pytest.mark.timeout(300 + 20 * EXAMPLES),
 ]
 
 
