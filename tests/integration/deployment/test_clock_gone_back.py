@@ -29,6 +29,15 @@ async def hour_ahead(world: World, statement: str) -> None:
         await connection.execute(AHEAD.format(statement))
 
 
+async def approvals_ahead(world: World, deployment_id: str, column: str) -> None:
+    """Move a time of the approvals of a deployment an hour on."""
+    await hour_ahead(
+        world,
+        f"UPDATE approvals SET {column} = {column} + interval '1 hour'"
+        f" WHERE deployment_id = '{UUID(deployment_id)}'",
+    )
+
+
 async def demoted_ahead(world: World, lost: str, who: str = "dev3") -> None:
     """Take something from a person, an hour ahead."""
     await world.database.execute(f"UPDATE users SET {lost} WHERE username = $1", who)
@@ -57,6 +66,13 @@ async def check_starts(world: World, deployment_id: str) -> None:
     started = await world.get(deployment_id)
     assert (started.status, started.approvals_given) == (RUNNING, 1)
     assert started.approval_status == APPROVED
+
+
+async def check_renewed(world: World, deployment_id: str) -> None:
+    """Check that a deployment waits for the approval of before, given anew, and starts by it."""
+    await check_waits(world, deployment_id)
+    await world.approve(deployment_id, "dev3")
+    await check_starts(world, deployment_id)
 
 
 async def test_an_override_that_lies_ahead_is_one(world: World, place: str, app: str) -> None:
@@ -88,9 +104,7 @@ async def test_a_policy_that_lies_ahead_is_in_force(world: World, place: str, ap
     )
     assert moment(published.policy.created_at) > datetime.now(UTC)
     assert published.affected_deployments == 1
-    await check_waits(world, ready.id)
-    await world.approve(ready.id, "dev3")
-    await check_starts(world, ready.id)
+    await check_renewed(world, ready.id)
 
 
 @pytest.mark.parametrize("lost", ["role = 'viewer'", "active = false"])
@@ -111,7 +125,7 @@ async def test_a_lead_who_is_none_any_more_ahead_is_missing(own_world: World) ->
         await own_world.start(made.id)
 
 
-async def test_who_loses_a_role_ahead_of_no_start_has_let_it_start(own_world: World) -> None:
+async def test_a_role_lost_ahead_takes_nothing_from_what_has_started(own_world: World) -> None:
     ready = await approved(own_world, "auth", "Dev")
     await check_starts(own_world, ready.id)
     await demoted_ahead(own_world, "role = 'viewer'")
@@ -123,14 +137,8 @@ async def test_an_approval_that_is_taken_back_ahead_is(world: World, place: str,
     ready = await approved(world, app, place)
     request = pb.RevokeApprovalRequest(deployment=ready.id, reason="on second thoughts")
     await world.call("dev3", "RevokeApproval", request)
-    await hour_ahead(
-        world,
-        "UPDATE approvals SET updated_at = updated_at + interval '1 hour'"
-        f" WHERE deployment_id = '{UUID(ready.id)}'",
-    )
-    await check_waits(world, ready.id)
-    await world.approve(ready.id, "dev3")
-    await check_starts(world, ready.id)
+    await approvals_ahead(world, ready.id, "updated_at")
+    await check_renewed(world, ready.id)
 
 
 async def test_an_approval_that_lies_ahead_is_given_anew(
@@ -138,11 +146,5 @@ async def test_an_approval_that_lies_ahead_is_given_anew(
 ) -> None:
     """Else it would be good for an hour longer than the policy says."""
     ready = await approved(world, app, place)
-    await hour_ahead(
-        world,
-        "UPDATE approvals SET decided_at = decided_at + interval '1 hour'"
-        f" WHERE deployment_id = '{UUID(ready.id)}'",
-    )
-    await check_waits(world, ready.id)
-    await world.approve(ready.id, "dev3")
-    await check_starts(world, ready.id)
+    await approvals_ahead(world, ready.id, "decided_at")
+    await check_renewed(world, ready.id)
